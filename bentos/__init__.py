@@ -1,0 +1,1 @@
+"""The serving side: generic Bento services for promoted models."""

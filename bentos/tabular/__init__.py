@@ -1,0 +1,1 @@
+"""A Bento that answers predictions of one tabular model."""

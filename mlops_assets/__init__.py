@@ -1,0 +1,1 @@
+"""An open MLOps platform: a lakehouse modeled as Dagster software-defined assets."""

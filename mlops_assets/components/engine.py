@@ -1,0 +1,177 @@
+"""The engine of change, in process: tick the graph's automation conditions until nothing is due.
+
+The daemon evaluates the same conditions on the same graph. Here a tick's requests run at once, in
+topological order; many days of one asset are one run. The cursor is kept in the Dagster instance,
+so that a killed demo goes on where it was.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
+
+import dagster as dg
+from dagster._serdes import deserialize_value, serialize_value
+from dagster._utils.warnings import disable_dagster_warnings
+
+_CURSOR = "mlops/engine"
+_QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+_RANGE_START = "dagster/asset_partition_range_start"
+_RANGE_END = "dagster/asset_partition_range_end"
+MAX_TICKS = 200
+
+log = logging.getLogger("mlops")
+
+
+@dataclass(frozen=True)
+class Done:
+    """One run: the assets, the partitions (empty for none), how long, and why it failed."""
+
+    assets: tuple[str, ...]
+    partitions: tuple[str, ...]
+    seconds: float
+    error: str | None = None
+
+
+@dataclass
+class Report:
+    """All runs of one settling, in order."""
+
+    runs: list[Done] = field(default_factory=list)
+    ticks: int = 0
+
+    @property
+    def recomputed(self) -> dict[str, int]:
+        """Asset to the number of partitions (or whole assets) that were computed."""
+        counts: dict[str, int] = {}
+        for run in self.runs:
+            for asset in run.assets if run.error is None else ():
+                counts[asset] = counts.get(asset, 0) + max(1, len(run.partitions))
+        return counts
+
+    @property
+    def errors(self) -> list[str]:
+        """What went wrong, run by run."""
+        return [f"{', '.join(r.assets)}: {r.error}" for r in self.runs if r.error]
+
+
+class Engine:
+    """Runs a graph in this process, against one Dagster instance."""
+
+    def __init__(
+        self,
+        definitions: dg.Definitions,
+        instance: dg.DagsterInstance,
+        on_run: Callable[[Done], None] = lambda done: None,
+        tags: dict[str, str] | None = None,
+    ) -> None:
+        self.definitions = definitions
+        self.instance = instance
+        self.graph = definitions.resolve_asset_graph()
+        self._job = definitions.resolve_implicit_global_asset_job_def()
+        self._order = {k: i for i, k in enumerate(self.graph.toposorted_asset_keys)}
+        self._on_run = on_run
+        self._tags = tags or {}
+
+    def settle(self, report: Report | None = None) -> Report:
+        """Tick until no condition asks for anything.
+
+        Raises:
+            RuntimeError: when it does not come to rest within MAX_TICKS.
+        """
+        report = report or Report()
+        for _ in range(MAX_TICKS):
+            requested, cursor = self._tick()
+            report.ticks += 1
+            for assets, partitions in self._runs(requested):
+                report.runs.append(self.run(assets, partitions))
+            # Kept only now: a process that is killed above asks for the same again.
+            self.instance.daemon_cursor_storage.set_cursor_values({_CURSOR: cursor})
+            if not requested:
+                return report
+        raise RuntimeError(
+            f"automation has not come to rest in {MAX_TICKS} ticks; the last asked for"
+            f" {sorted(k.to_user_string() for k in requested)}"
+        )
+
+    def run(
+        self,
+        assets: Sequence[dg.AssetKey],
+        partitions: Sequence[str] = (),
+        run_config: dict[str, object] | None = None,
+    ) -> Done:
+        """Materialize assets for a contiguous range of partitions, as one run in this process."""
+        tags = dict(self._tags)
+        if len(partitions) > 1:
+            tags |= {_RANGE_START: partitions[0], _RANGE_END: partitions[-1]}
+        started = time.perf_counter()
+        result = self._job.execute_in_process(
+            asset_selection=list(assets),
+            instance=self.instance,
+            partition_key=partitions[0] if len(partitions) == 1 else None,
+            tags=tags,
+            run_config=_QUIET | (run_config or {}),
+            raise_on_error=False,
+        )
+        names = tuple(k.to_user_string() for k in assets)
+        error = None if result.success else _reason(result)
+        done = Done(names, tuple(partitions), time.perf_counter() - started, error)
+        self._on_run(done)
+        return done
+
+    def _tick(self) -> tuple[dict[dg.AssetKey, set[str | None]], str]:
+        kept = self.instance.daemon_cursor_storage.get_cursor_values({_CURSOR}).get(_CURSOR)
+        with disable_dagster_warnings():
+            result = dg.evaluate_automation_conditions(
+                self.definitions,
+                self.instance,
+                cursor=deserialize_value(kept) if kept else None,  # type: ignore[arg-type]
+            )
+        requested = {
+            key: set(result.get_requested_partitions(key))
+            for key in self._order
+            if result.get_num_requested(key)
+        }
+        return requested, serialize_value(result.cursor)
+
+    def _runs(
+        self, requested: dict[dg.AssetKey, set[str | None]]
+    ) -> Iterator[tuple[list[dg.AssetKey], list[str]]]:
+        """Runs of a tick, upstream first; assets that ask for the same one day share a run."""
+        spans = [
+            (key, span)
+            for key in sorted(requested, key=self._order.__getitem__)
+            for span in self._spans(key, requested[key])
+        ]
+        for alone, group in groupby(spans, key=lambda s: tuple(s[1]) if len(s[1]) == 1 else None):
+            members = list(group)
+            if alone:
+                yield [key for key, _ in members], list(alone)
+            else:
+                yield from (([key], span) for key, span in members)
+
+    def _spans(self, key: dg.AssetKey, partitions: set[str | None]) -> list[list[str]]:
+        definition = self.graph.get(key).partitions_def
+        if definition is None:
+            return [[]]
+        span: list[str] = []
+        spans = [span]
+        for name in definition.get_partition_keys(dynamic_partitions_store=self.instance):
+            if name in partitions:
+                span.append(name)
+            elif span:
+                span = []
+                spans.append(span)
+        return [s for s in spans if s]
+
+
+def _reason(result: dg.ExecuteInProcessResult) -> str:
+    for event in result.all_events:
+        if event.is_step_failure:
+            error = event.step_failure_data.error
+            cause = error.cause if error and error.cause and "Error occurred" in error.message else error
+            return (cause.message if cause else "failed").strip()
+    return "the run failed; see it in the Dagster UI"

@@ -1,0 +1,7 @@
+"""Tables of the lakehouse as assets: a pure polars function under a decorator is all it takes."""
+
+from mlops_assets.components.tables.feature_table import feature_table
+from mlops_assets.components.tables.quality import Quality
+from mlops_assets.components.tables.raw_table import raw_table
+
+__all__ = ["Quality", "feature_table", "raw_table"]

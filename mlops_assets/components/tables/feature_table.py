@@ -1,0 +1,112 @@
+"""`@feature_table`: a function from tables to a feature table with two times.
+
+Each parameter of the function names a table that it reads: of its own domain, or of any other by
+`reads`. A row has the definition's keys, `event_time` and `available_at` (UTC), and on a daily
+table `date`, the local day. What a product may look up in it is the `Latest` or `Trailing`
+definition, which training, batch scoring and the endpoint share.
+"""
+
+import inspect
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import dagster as dg
+import dataframely as dy
+import polars as pl
+
+from mlops_assets.components.automation import content_changed
+from mlops_assets.components.code_version import code_version
+from mlops_assets.components.resources import LakehouseResource
+from mlops_assets.components.tables.publish import Table, publish
+from mlops_assets.components.tables.quality import Quality
+from mlops_assets.components.tables.table_asset import asset_options, days_of, domain_of
+from mlops_assets.ml.point_in_time import Definition
+from mlops_assets.stores.lakehouse import Lakehouse
+
+Compute = Callable[..., pl.LazyFrame]
+
+DEFINITIONS: dict[str, Definition] = {}
+"""Name of each declared feature table to what a product looks up in it."""
+
+
+def feature_table(
+    *,
+    definition: Definition,
+    days: dg.DailyPartitionsDefinition | None = None,
+    reads: Mapping[str, str] | None = None,
+    contract: type[dy.Schema] | None = None,
+    quality: Quality | None = None,
+    owners: Sequence[str] = (),
+    tags: dict[str, str] | None = None,
+    name: str | None = None,
+) -> Callable[[Compute], dg.AssetsDefinition]:
+    """Turn a pure polars function into a feature table that products share.
+
+    Args:
+        definition: what products look up in it, by which keys, windows or time to live.
+        days: its local days; the function then sees the same days of the tables that it reads.
+        reads: parameter to table name ("domain/table") where it is not a table of this domain.
+        contract: what a row must be.
+        quality: what a day is expected to be.
+        owners: teams or e-mail addresses.
+        tags: further Dagster tags.
+        name: the table's name where one function makes several tables.
+    """
+
+    def decorate(compute: Compute) -> dg.AssetsDefinition:
+        domain = domain_of(compute)
+        table_name = f"{domain}/{name or compute.__name__}"
+        sources = {p: f"{domain}/{p}" for p in inspect.signature(compute).parameters}
+        sources |= reads or {}
+        version = code_version(compute, definition, quality or Quality())
+        table = Table(table_name, contract, quality or Quality(), version)
+        DEFINITIONS[table_name] = definition
+
+        @dg.asset(
+            **asset_options(table, compute, days, owners, {"layer": "feature"} | (tags or {})),
+            deps=[dg.AssetKey(source.split("/")) for source in sources.values()],
+            metadata={
+                "entity_keys": list(definition.keys),
+                "features": list(definition.features),
+                "definition": repr(definition),
+            },
+            automation_condition=content_changed(),
+        )
+        def asset(context: dg.AssetExecutionContext, lakehouse: LakehouseResource) -> Iterator[Any]:
+            store = lakehouse.store
+            asked = _published_upstream(context, sources) if days else None
+            if asked == []:
+                raise dg.Failure(
+                    f"{table_name}: none of the days asked for is published upstream"
+                    f" ({', '.join(sources.values())}); materialize those first."
+                )
+            frames = {p: _scan(store, source, asked) for p, source in sources.items()}
+            yield from publish(context, store, table, compute(**frames).collect(), asked)
+
+        return asset
+
+    return decorate
+
+
+def _scan(store: Lakehouse, source: str, days: list[Any] | None) -> pl.LazyFrame:
+    if days is None:
+        return store.scan(source)
+    # The rows of a withheld day inside the range are not there, so the range is enough.
+    return store.scan(source, first=days[0], last=days[-1])
+
+
+def _published_upstream(context: dg.AssetExecutionContext, sources: Mapping[str, str]) -> list[Any]:
+    """The days asked for, less those that a table read here has not published."""
+    days = days_of(context)
+    for source in sources.values():
+        key = dg.AssetKey(source.split("/"))
+        there = context.instance.get_materialized_partitions(key)
+        if not there:
+            continue
+        absent = [d for d in days if d.isoformat() not in there]
+        if absent:
+            context.log.warning(
+                "%s has not published %s: skipped", source, ", ".join(map(str, absent))
+            )
+        days = [d for d in days if d not in absent]
+    return days

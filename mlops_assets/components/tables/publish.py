@@ -1,0 +1,234 @@
+"""From a computed frame to a published table: contract, quarantine, checks, one atomic commit.
+
+The last part of every table asset. A day whose blocking check fails is withheld: its rows go to
+the quarantine table with the reason, the day is not materialized, what was published of it before
+stays, and the run ends failed naming the days; the other days are published.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import date
+from typing import Any
+
+import dagster as dg
+import dataframely as dy
+import polars as pl
+
+from mlops_assets.components.metadata import preview, table_schema
+from mlops_assets.components.tables.quality import DAY, Quality, Verdict, checks_of, judge
+from mlops_assets.stores.content import content_hash, content_hashes
+from mlops_assets.stores.lakehouse import Commit, Lakehouse
+
+RULE = "rule"
+
+
+@dataclass(frozen=True)
+class Table:
+    """What publishing needs to know of a table."""
+
+    name: str
+    contract: type[dy.Schema] | None
+    quality: Quality
+    code_version: str
+
+    @property
+    def quarantine(self) -> str:
+        """Name of the table of rows that were refused."""
+        return f"{self.name}_quarantine"
+
+    @property
+    def checks(self) -> list[str]:
+        """Names of its checks."""
+        return checks_of(self.quality, self.contract is not None)
+
+
+def publish(
+    context: dg.AssetExecutionContext,
+    lakehouse: Lakehouse,
+    table: Table,
+    frame: pl.DataFrame,
+    days: list[date] | None,
+) -> Iterator[Any]:
+    """Judge the frame, write what is good, and yield the events of each day.
+
+    Raises:
+        dagster.Failure: at the end, when days were withheld.
+    """
+    good, rejected = _sort_out(frame, table.contract)
+    if days is not None:
+        _refuse_other_days(frame, days, table.name)
+    verdicts = judge(good, rejected, days, table.quality, table.checks, table.name)
+    failed = [v for v in verdicts if v.blocks and not v.passed]
+    withheld = {v.day: v for v in reversed(failed)}
+    kept = good.filter(~_is_withheld(withheld)) if withheld else good
+    refused = pl.concat([rejected, _withheld_rows(good, withheld)])
+
+    _write_quarantine(context, lakehouse, table, refused, days)
+    yield from _check_events(context, verdicts, table)
+    if days is None and not withheld:
+        yield _publish_whole(context, lakehouse, table, kept)
+    elif days is not None:
+        open_days = [d for d in days if d.isoformat() not in withheld]
+        yield from _publish_days(context, lakehouse, table, kept, refused, open_days)
+    if withheld:
+        raise dg.Failure(
+            f"{table.name}: withheld {', '.join(k or 'all rows' for k in sorted(withheld, key=str))}"
+            f" ({'; '.join(v.detail for v in failed[:3])}). Their rows are in {table.quarantine};"
+            " what was published before stays. Mend the source and materialize again.",
+            metadata={"withheld": dg.MetadataValue.json(sorted(map(str, withheld)))},
+            allow_retries=False,
+        )
+
+
+def _sort_out(
+    frame: pl.DataFrame, contract: type[dy.Schema] | None
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    if contract is None:
+        return frame, frame.clear().with_columns(pl.lit("").alias(RULE))
+    good, failure = contract.filter(frame)
+    broken = failure.details()
+    rules = [c for c in broken.columns if c not in frame.columns]
+    named = pl.concat_list(
+        pl.when(pl.col(r) == "invalid").then(pl.lit(r.replace("|", ": "))) for r in rules
+    )
+    rule = named.list.drop_nulls().list.join(", ").alias(RULE) if rules else pl.lit("").alias(RULE)
+    rejected = broken.select(*good.columns, rule.cast(pl.String))
+    return good.select(frame.columns), rejected.select(*frame.columns, RULE)
+
+
+def _refuse_other_days(frame: pl.DataFrame, days: Sequence[date], name: str) -> None:
+    others = frame.filter(~pl.col(DAY).is_in(days))[DAY].unique().sort()
+    if len(others):
+        raise dg.Failure(
+            f"{name}: the function returned rows of {others[0]} to {others[-1]}, which are not"
+            f" among the days asked for ({days[0]} to {days[-1]}).",
+            allow_retries=False,
+        )
+
+
+def _is_withheld(withheld: dict[str | None, Verdict]) -> pl.Expr:
+    if None in withheld:
+        return pl.lit(True)
+    return pl.col(DAY).is_in([date.fromisoformat(str(day)) for day in withheld])
+
+
+def _withheld_rows(good: pl.DataFrame, withheld: dict[str | None, Verdict]) -> pl.DataFrame:
+    if not withheld:
+        return good.clear().with_columns(pl.lit("").alias(RULE))
+    rows = good.filter(_is_withheld(withheld))
+    if None in withheld:
+        return rows.with_columns(pl.lit(f"withheld: {withheld[None].check}").alias(RULE))
+    reasons = {date.fromisoformat(str(d)): f"withheld: {v.check}" for d, v in withheld.items()}
+    return rows.with_columns(
+        pl.col(DAY).replace_strict(reasons, return_dtype=pl.String).alias(RULE)
+    )
+
+
+def _write_quarantine(
+    context: dg.AssetExecutionContext,
+    lakehouse: Lakehouse,
+    table: Table,
+    refused: pl.DataFrame,
+    days: list[date] | None,
+) -> None:
+    if table.contract is None or (refused.is_empty() and not lakehouse.exists(table.quarantine)):
+        return
+    commit = Commit(run_id=context.run_id, note=f"rows refused by {table.name}")
+    if days is None:
+        lakehouse.overwrite(table.quarantine, refused, commit)
+    else:
+        keys = [d.isoformat() for d in days]
+        lakehouse.overwrite_partitions(
+            table.quarantine, refused, by=DAY, partitions=keys, commit=commit
+        )
+
+
+def _check_events(
+    context: dg.AssetExecutionContext, verdicts: list[Verdict], table: Table
+) -> Iterator[Any]:
+    selected = {key.name for key in context.selected_asset_check_keys}
+    for check in table.checks:
+        if check in selected:
+            spec = context.assets_def.get_spec_for_check_key(
+                dg.AssetCheckKey(context.asset_key, check)
+            )
+            yield dg.Output(None, output_name=spec.get_python_identifier())
+    for v in verdicts:
+        yield dg.AssetCheckEvaluation(
+            asset_key=context.asset_key,
+            check_name=v.check,
+            passed=v.passed,
+            partition=v.day,
+            severity=dg.AssetCheckSeverity.ERROR if v.blocks else dg.AssetCheckSeverity.WARN,
+            description=v.detail,
+            metadata=dict(v.facts),
+            blocking=v.blocks,
+        )
+
+
+def _publish_whole(
+    context: dg.AssetExecutionContext, lakehouse: Lakehouse, table: Table, frame: pl.DataFrame
+) -> dg.MaterializeResult[None]:
+    version = content_hash(frame)
+    commit = Commit(run_id=context.run_id, data_versions={"": version})
+    delta_version = lakehouse.overwrite(table.name, frame, commit)
+    metadata = _metadata(frame, delta_version) | preview(frame) | table_schema(frame)
+    return dg.MaterializeResult(metadata=metadata, data_version=dg.DataVersion(version))
+
+
+def _publish_days(
+    context: dg.AssetExecutionContext,
+    lakehouse: Lakehouse,
+    table: Table,
+    frame: pl.DataFrame,
+    refused: pl.DataFrame,
+    days: list[date],
+) -> Iterator[Any]:
+    if not days:
+        return
+    keys = [d.isoformat() for d in days]
+    empty = content_hash(frame.clear())
+    versions = dict.fromkeys(keys, empty) | content_hashes(frame, by=DAY)
+    commit = Commit(run_id=context.run_id, data_versions=versions)
+    delta_version = lakehouse.overwrite_partitions(
+        table.name, frame, by=DAY, partitions=keys, commit=commit
+    )
+    rows = dict(frame.group_by(DAY).len().iter_rows())
+    quarantined = dict(refused.group_by(DAY).len().iter_rows())
+    for day, key in zip(days, keys, strict=True):
+        metadata: dict[str, Any] = {
+            "rows": rows.get(day, 0),
+            "quarantined": quarantined.get(day, 0),
+            "delta_version": delta_version,
+        }
+        if day == days[-1]:
+            metadata |= preview(frame.filter(pl.col(DAY) == day)) | table_schema(frame)
+        yield day_event(context, key, versions[key], metadata, table.code_version)
+
+
+def day_event(
+    context: dg.AssetExecutionContext,
+    key: str,
+    data_version: str,
+    metadata: dict[str, Any],
+    code_version: str,
+) -> Any:
+    """The materialization of one day.
+
+    A run of one day yields an output, so that what is downstream in the same run goes on. A run of
+    many days yields plain events instead: an output would stamp one data version on all of them.
+    """
+    if len(context.partition_keys) == 1:
+        return dg.MaterializeResult(metadata=metadata, data_version=dg.DataVersion(data_version))
+    tags = {
+        "dagster/data_version": data_version,
+        "dagster/data_version_is_user_provided": "true",
+        "dagster/code_version": code_version,
+    }
+    return dg.AssetMaterialization(context.asset_key, partition=key, metadata=metadata, tags=tags)
+
+
+def _metadata(frame: pl.DataFrame, delta_version: int) -> dict[str, Any]:
+    return {"rows": frame.height, "delta_version": delta_version}

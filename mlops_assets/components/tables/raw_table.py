@@ -1,0 +1,60 @@
+"""`@raw_table`: a function that reads a source becomes a table of the lakehouse.
+
+A daily table is a function of the first and last local day to read; a table without days takes
+nothing. Its partitions arrive by `mlops advance` or the arrival schedule, never by automation.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import dagster as dg
+import dataframely as dy
+import polars as pl
+
+from mlops_assets.components.automation import code_changed, missing_or_code_changed
+from mlops_assets.components.code_version import code_version
+from mlops_assets.components.resources import LakehouseResource
+from mlops_assets.components.tables.publish import Table, publish
+from mlops_assets.components.tables.quality import Quality
+from mlops_assets.components.tables.table_asset import asset_options, days_of, domain_of
+
+Read = Callable[..., pl.DataFrame]
+
+
+def raw_table(
+    *,
+    contract: type[dy.Schema],
+    days: dg.DailyPartitionsDefinition | None = None,
+    quality: Quality | None = None,
+    owners: Sequence[str] = (),
+    tags: dict[str, str] | None = None,
+) -> Callable[[Read], dg.AssetsDefinition]:
+    """Turn a function that reads a source into a raw table.
+
+    Args:
+        contract: what a row must be; others go to the table's quarantine.
+        days: the source's local days, bounded or open-ended; None for a table without days.
+            The function then takes `(first, last)` dates, both inclusive, and returns a `date`
+            column.
+        quality: what a day is expected to be.
+        owners: teams ("team:data-engineering") or e-mail addresses.
+        tags: further Dagster tags.
+    """
+
+    def decorate(read: Read) -> dg.AssetsDefinition:
+        name = f"{domain_of(read)}/{read.__name__}"
+        version = code_version(read, contract, quality or Quality())
+        table = Table(name, contract, quality or Quality(), version)
+
+        @dg.asset(
+            **asset_options(table, read, days, owners, {"layer": "raw"} | (tags or {})),
+            automation_condition=code_changed() if days else missing_or_code_changed(),
+        )
+        def asset(context: dg.AssetExecutionContext, lakehouse: LakehouseResource) -> Iterator[Any]:
+            asked = days_of(context) if days else None
+            frame = read(asked[0], asked[-1]) if asked else read()
+            yield from publish(context, lakehouse.store, table, frame, asked)
+
+        return asset
+
+    return decorate

@@ -1,0 +1,57 @@
+"""What raw and feature tables share as assets: names, options, the days that a run asks for."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from datetime import date
+from typing import Any
+
+import dagster as dg
+
+from mlops_assets.components.tables.publish import Table
+from mlops_assets.components.tables.quality import CHECKS
+
+
+def domain_of(function: Callable[..., Any]) -> str:
+    """The folder under defs/ that a function is declared in, which is its table's schema."""
+    return function.__module__.split(".")[-2]
+
+
+def days_of(context: dg.AssetExecutionContext) -> list[date]:
+    """The local days that this run is asked for, in order."""
+    return sorted(date.fromisoformat(key) for key in context.partition_keys)
+
+
+def asset_options(
+    table: Table,
+    function: Callable[..., Any],
+    days: dg.DailyPartitionsDefinition | None,
+    owners: Sequence[str],
+    tags: dict[str, str],
+) -> dict[str, Any]:
+    """Arguments of `dagster.asset` that follow from the declaration."""
+    key = dg.AssetKey(table.name.split("/"))
+    return {
+        "key": key,
+        "description": inspect.getdoc(function),
+        "group_name": table.name.split("/")[0],
+        "partitions_def": days,
+        "backfill_policy": dg.BackfillPolicy.single_run() if days else None,
+        "output_required": False,
+        "dagster_type": dg.Nothing,
+        "kinds": {"polars", "deltalake"},
+        "owners": list(owners),
+        "tags": tags,
+        "code_version": table.code_version,
+        "check_specs": [
+            dg.AssetCheckSpec(
+                check,
+                asset=key,
+                blocking=CHECKS[check][0],
+                description=CHECKS[check][1],
+                partitions_def=days,
+            )
+            for check in table.checks
+        ],
+    }

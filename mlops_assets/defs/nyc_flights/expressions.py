@@ -1,0 +1,36 @@
+"""Pure polars expressions of the flights domain, shared by tables, products and the endpoint.
+
+No Dagster and no I/O: a Bento imports this module. Times are UTC unless a name says local.
+"""
+
+from __future__ import annotations
+
+import polars as pl
+
+NEW_YORK = "America/New_York"
+
+
+def clock(column: str) -> pl.Expr:
+    """An "hhmm" integer as the duration since local midnight; 2400 is a whole day."""
+    hhmm = pl.col(column)
+    return pl.duration(hours=hhmm // 100, minutes=hhmm % 100)
+
+
+def local_date(column: str) -> pl.Expr:
+    """The New York calendar date of a UTC time."""
+    return pl.col(column).dt.convert_time_zone(NEW_YORK).dt.date()
+
+
+def calendar_features() -> list[pl.Expr]:
+    """What the schedule alone says, from `scheduled_departure` and `scheduled_arrival` (UTC).
+
+    `scheduled_hour` is local with minutes as a fraction, 0 to 24; `weekday` is 1 (Monday) to 7;
+    `scheduled_minutes` is the planned block time.
+    """
+    local = pl.col("scheduled_departure").dt.convert_time_zone(NEW_YORK)
+    block = pl.col("scheduled_arrival") - pl.col("scheduled_departure")
+    return [
+        (local.dt.hour() + local.dt.minute() / 60).alias("scheduled_hour"),
+        local.dt.weekday().cast(pl.Int8).alias("weekday"),
+        block.dt.total_minutes().alias("scheduled_minutes"),
+    ]

@@ -1,0 +1,122 @@
+"""Raw tables of the flights domain: what the source says, in UTC, under a contract.
+
+What is known before a flight (`flight_schedule`) and what arrives after it (`flight_events`) are
+different tables, so that a prediction never needs the events of its own flight to exist.
+"""
+
+from __future__ import annotations
+
+from datetime import date
+
+import polars as pl
+
+from mlops_assets.components.tables import Quality, raw_table
+from mlops_assets.defs.nyc_flights import contracts, flights
+from mlops_assets.defs.nyc_flights.days import DAYS, REPORTING_DELAY_OF_WEATHER
+from mlops_assets.defs.nyc_flights.source import AIRPORTS_WITHOUT_ZONE, read_source
+
+OWNERS = ["team:data-engineering"]
+LATE_MINUTES = 15
+
+
+@raw_table(
+    days=DAYS,
+    contract=contracts.FlightSchedule,
+    quality=Quality(rows=(500, 1200), plausible={"distance": (80, 5000)}),
+    owners=OWNERS,
+)
+def flight_schedule(first: date, last: date) -> pl.DataFrame:
+    """What is planned: one row for each flight that is scheduled to leave on the local day."""
+    return flights.planned(first, last)
+
+
+@raw_table(
+    days=DAYS,
+    contract=contracts.FlightEvents,
+    quality=Quality(
+        rows=(100, 2600),
+        max_missing={"tailnum": 0.01},
+        plausible={"delay": (-90, 900)},
+        balance={
+            "arrivals_late": (
+                (pl.col("delay") >= LATE_MINUTES).filter(pl.col("event") == "arrival"),
+                0.02,
+                0.90,
+            )
+        },
+    ),
+    owners=OWNERS,
+)
+def flight_events(first: date, last: date) -> pl.DataFrame:
+    """What happened: departures and arrivals, in the local day on which they took place."""
+    return flights.happened(first, last)
+
+
+@raw_table(
+    days=DAYS,
+    contract=contracts.Weather,
+    quality=Quality(
+        rows=(0, 75),
+        max_rejected=0.05,
+        max_missing={"temperature_f": 0.05, "wind_speed_mph": 0.1, "visibility_mi": 0.05},
+        plausible={"temperature_f": (0, 110), "wind_speed_mph": (0, 60)},
+    ),
+    owners=OWNERS,
+)
+def weather(first: date, last: date) -> pl.DataFrame:
+    """Hourly readings at the three airports; a day may lack hours, or all of them."""
+    event_time = pl.col("time_hour").str.to_datetime(time_zone="UTC", time_unit="us")
+    day = pl.date("year", "month", "day")
+    return (
+        read_source("weather")
+        .filter(day.is_between(first, last))
+        .select(
+            day.alias("date"),
+            "origin",
+            event_time.alias("event_time"),
+            (event_time + REPORTING_DELAY_OF_WEATHER).alias("available_at"),
+            pl.col("temp").alias("temperature_f"),
+            pl.col("dewp").alias("dew_point_f"),
+            pl.col("humid").alias("humidity"),
+            pl.col("wind_dir").alias("wind_direction"),
+            pl.col("wind_speed").alias("wind_speed_mph"),
+            pl.col("wind_gust").alias("wind_gust_mph"),
+            pl.col("precip").alias("precipitation_in"),
+            pl.col("pressure").alias("pressure_mb"),
+            pl.col("visib").alias("visibility_mi"),
+        )
+    )
+
+
+@raw_table(contract=contracts.Planes, quality=Quality(rows=(3000, 4000)), owners=OWNERS)
+def planes() -> pl.DataFrame:
+    """Aircraft by tail number; 14.9 % of flights have a tail number that is not in it."""
+    columns = ["tailnum", "year", "manufacturer", "model", "engines", "seats"]
+    return read_source("planes").select(columns)
+
+
+@raw_table(contract=contracts.Airports, quality=Quality(rows=(1400, 1500)), owners=OWNERS)
+def airports() -> pl.DataFrame:
+    """Airports and their time zones; three of the source have none."""
+    return read_source("airports").select(
+        pl.col("faa").alias("airport"),
+        "name",
+        pl.col("lat").alias("latitude"),
+        pl.col("lon").alias("longitude"),
+        pl.col("tzone").replace(AIRPORTS_WITHOUT_ZONE).alias("time_zone"),
+    )
+
+
+@raw_table(contract=contracts.Airlines, quality=Quality(rows=(16, 16)), owners=OWNERS)
+def airlines() -> pl.DataFrame:
+    """Carriers by their two-letter code."""
+    return read_source("airlines").select("carrier", "name")
+
+
+@raw_table(
+    contract=contracts.Routes, quality=Quality(rows=(200, 250), max_rejected=0.05), owners=OWNERS
+)
+def routes() -> pl.DataFrame:
+    """Routes and their distance; those for which the source has two go to quarantine."""
+    route = pl.col("origin", "dest"), pl.col("distance").alias("distance_mi")
+    return read_source("flights").select(*route).unique().sort(pl.all())

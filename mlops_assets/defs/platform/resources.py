@@ -1,0 +1,42 @@
+"""Where this environment keeps its data: the one file that binds resources.
+
+The local environment keeps everything under one folder, `$MLOPS_HOME` (default `var`, in the
+current folder). The variables below point it elsewhere; credentials come from the environment.
+"""
+
+import os
+from pathlib import Path
+
+import dagster as dg
+
+from mlops_assets.components.io_manager import DeltaIOManager
+from mlops_assets.components.resources import (
+    BentoStoreResource,
+    LakehouseResource,
+    ModelRegistryResource,
+)
+
+
+def home() -> Path:
+    """The folder of the local environment."""
+    return Path(os.environ.get("MLOPS_HOME", "var")).absolute()
+
+
+@dg.definitions
+def resources() -> dg.Definitions:
+    """The stores of this environment, under the names that assets ask for."""
+    folder = home()
+    lakehouse = LakehouseResource(uri=os.environ.get("MLOPS_LAKE_URI", str(folder / "lake")))
+    registry = ModelRegistryResource(
+        tracking_uri=os.environ.get("MLFLOW_TRACKING_URI", f"sqlite:///{folder / 'mlflow.db'}"),
+        artifact_uri=os.environ.get("MLOPS_ARTIFACT_URI", str(folder / "artifacts")),
+    )
+    return dg.Definitions(
+        resources={
+            "lakehouse": lakehouse,
+            "registry": registry,
+            "bentos": BentoStoreResource(home=str(folder / "bentos")),
+            "io_manager": DeltaIOManager(lakehouse=lakehouse),
+        },
+        executor=dg.in_process_executor,
+    )

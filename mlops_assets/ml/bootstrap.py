@@ -1,0 +1,278 @@
+"""Intervals for model figures by resampling whole days.
+
+The rows of one day share weather and knock-on delay, so rows are no independent evidence; days
+nearly are. A repetition draws as many days as there are, with replacement, and a figure is
+recomputed with each row weighted by how often its day was drawn (block bootstrap, Efron and
+Tibshirani 1993, ch. 8). The scores are sorted once; a repetition is one pass over them.
+Intervals are percentiles of the repetitions. With few days (under ten or so) they are too narrow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import polars as pl
+
+from mlops_assets.ml.metrics import Column, check_scores, log_losses
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A figure on all rows, and the bounds of its interval.
+
+    Attributes:
+        value: the figure on the rows as they are.
+        low: lower bound.
+        high: upper bound.
+    """
+
+    value: float
+    low: float
+    high: float
+
+
+class RankedScores:
+    """Scores sorted once, so that the areas under any weighting of the blocks cost one pass.
+
+    Args:
+        label: 0 or 1, shape (rows,).
+        probability: scores, shape (rows,); ties count half.
+        block: number of each row's block from 0, shape (rows,).
+    """
+
+    def __init__(self, label: np.ndarray, probability: np.ndarray, block: np.ndarray) -> None:
+        order = np.argsort(-probability, kind="stable")
+        ranked = probability[order]
+        self._positive = label[order] == 1
+        self._block = block[order]
+        self._last_of_tie = np.flatnonzero(np.append(ranked[1:] != ranked[:-1], True))
+
+    def auc(self, weight: np.ndarray) -> float:
+        """Area under the ROC curve with weights of shape (blocks,); NaN if a class has none."""
+        hits, taken = self._cumulative(weight)
+        alarms = taken - hits
+        if not hits[-1] or not alarms[-1]:
+            return float("nan")
+        trapezoids = np.diff(alarms, prepend=0.0) * (hits + np.append(0.0, hits[:-1]))
+        return float(trapezoids.sum() / (2 * hits[-1] * alarms[-1]))
+
+    def pr_auc(self, weight: np.ndarray) -> float:
+        """Average precision with weights of shape (blocks,); NaN if a class has none."""
+        hits, taken = self._cumulative(weight)
+        if not hits[-1] or hits[-1] == taken[-1]:
+            return float("nan")
+        precision = np.divide(hits, taken, out=np.zeros_like(hits), where=taken > 0)
+        return float(precision @ np.diff(hits, prepend=0.0) / hits[-1])
+
+    def _cumulative(self, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Weight of label 1, and of all rows, at or above each distinct score, highest first."""
+        row_weight = weight.astype(np.float64)[self._block]
+        hits = np.cumsum(row_weight * self._positive)[self._last_of_tie]
+        return hits, np.cumsum(row_weight)[self._last_of_tie]
+
+
+def bootstrap_metrics(
+    label: Column,
+    probability: Column,
+    block: Column,
+    *,
+    repetitions: int = 200,
+    seed: int,
+    level: float = 0.95,
+) -> dict[str, Interval]:
+    """Figures of one model with intervals over days.
+
+    Args:
+        label: 0 or 1, shape (rows,).
+        probability: chance of 1, shape (rows,).
+        block: day of each row, shape (rows,), of any type that sorts.
+        repetitions: number of resamples.
+        seed: of the resampling; the same seed and days give the same draws.
+        level: share of the resamples between the two bounds.
+
+    Returns:
+        Intervals by name: log_loss (nats), brier, and where both classes are present auc and
+        pr_auc.
+
+    Raises:
+        ValueError: scores as in `metrics.check_scores`, or fewer than two days.
+    """
+    truth, score = check_scores(label, probability)
+    day = _numbered(block, truth.size)
+    draws = _draws(day, repetitions, seed)
+    found = _figures(truth, score, day, draws, level)
+    if "auc" in found:
+        ranked = RankedScores(truth, score, day)
+        found["pr_auc"] = _area_interval(ranked.pr_auc, draws, level)
+    return found
+
+
+def paired_gain(
+    label: Column,
+    p_new: Column,
+    p_old: Column,
+    block: Column,
+    metric: Literal["log_loss", "auc"] = "log_loss",
+    *,
+    repetitions: int = 200,
+    seed: int = 0,
+    level: float = 0.95,
+) -> Interval:
+    """How much better the new scores are than the old on the same rows; positive is better.
+
+    Both are judged on the same resampled days, so what a hard day costs both cancels.
+
+    Returns:
+        The gain in log loss (nats a row, old minus new) or in AUC (new minus old).
+
+    Raises:
+        ValueError: scores as in `metrics.check_scores`, fewer than two days, an unknown metric,
+            or one class alone for the AUC.
+    """
+    truth, new = check_scores(label, p_new)
+    _, old = check_scores(label, p_old)
+    day = _numbered(block, truth.size)
+    draws = _draws(day, repetitions, seed)
+    if metric == "log_loss":
+        return _mean_interval(log_losses(truth, old) - log_losses(truth, new), day, draws, level)
+    if metric != "auc":
+        raise ValueError(f"metric is {metric!r}, expected log_loss or auc")
+    if truth.min() == truth.max():
+        raise ValueError(f"all {truth.size} labels are {int(truth[0])}: AUC needs both classes")
+    ranked_new, ranked_old = RankedScores(truth, new, day), RankedScores(truth, old, day)
+    return _area_interval(lambda w: ranked_new.auc(w) - ranked_old.auc(w), draws, level)
+
+
+def segment_metrics(
+    frame: pl.DataFrame,
+    segments: Sequence[str],
+    *,
+    repetitions: int = 200,
+    seed: int = 0,
+    level: float = 0.95,
+) -> pl.DataFrame:
+    """Figures with intervals for each value of each segment column.
+
+    Args:
+        frame: columns label, probability, day, and those named in `segments`.
+        segments: columns to split by, one after the other.
+        repetitions: number of resamples of each segment's days.
+        seed: of the resampling.
+        level: share of the resamples between the two bounds.
+
+    Returns:
+        Columns segment, value (as text, "(missing)" for null), rows, days, base_rate,
+        mean_prediction, and auc, log_loss, brier each with _low and _high. auc is null with one
+        class; the bounds are null with one day.
+
+    Raises:
+        ValueError: a missing column, or scores as in `metrics.check_scores`.
+    """
+    needed = ["label", "probability", "day", *segments]
+    if missing := sorted(set(needed) - set(frame.columns)):
+        raise ValueError(f"segment_metrics: columns {missing} are missing from {frame.columns}")
+    check_scores(frame["label"], frame["probability"])
+    rows = []
+    for segment in segments:
+        parts = frame.partition_by(segment, as_dict=True)
+        for (value,), part in sorted(parts.items(), key=lambda item: _nulls_last(item[0][0])):
+            name = {"segment": segment, "value": "(missing)" if value is None else str(value)}
+            rows.append(name | _segment_row(part, repetitions, seed, level))
+    return pl.DataFrame(rows, schema=_SEGMENT_SCHEMA).fill_nan(None)
+
+
+_COUNTS = dict.fromkeys(("rows", "days"), pl.Int64)
+_RATES = dict.fromkeys(("base_rate", "mean_prediction"), pl.Float64)
+_BOUNDED = {
+    f"{metric}{end}": pl.Float64
+    for metric in ("auc", "log_loss", "brier")
+    for end in ("", "_low", "_high")
+}
+_SEGMENT_SCHEMA: dict[str, Any] = (
+    {"segment": pl.String, "value": pl.String} | _COUNTS | _RATES | _BOUNDED
+)
+
+
+def _segment_row(part: pl.DataFrame, repetitions: int, seed: int, level: float) -> dict[str, Any]:
+    truth, score = check_scores(part["label"], part["probability"])
+    day = _numbered(part["day"], truth.size, at_least=1)
+    days = int(day.max()) + 1
+    row: dict[str, Any] = {
+        "rows": truth.size,
+        "days": days,
+        "base_rate": float(truth.mean()),
+        "mean_prediction": float(score.mean()),
+    }
+    draws = _draws(day, repetitions, seed)
+    for name, found in _figures(truth, score, day, draws, level).items():
+        row[name] = found.value
+        if days > 1:
+            row |= {f"{name}_low": found.low, f"{name}_high": found.high}
+    return row
+
+
+def _nulls_last(value: Any) -> tuple[bool, Any]:
+    return value is None, value
+
+
+def _numbered(block: Column, rows: int, at_least: int = 2) -> np.ndarray:
+    """Each row's block as a number from 0."""
+    column = np.asarray(block)
+    if column.shape != (rows,):
+        raise ValueError(f"block has shape {column.shape}, expected the day of each of {rows} rows")
+    if missing := pl.Series(column, nan_to_null=True).null_count():
+        raise ValueError(f"block: {missing} of {rows} rows have no day")
+    values, number = np.unique(column, return_inverse=True)
+    if values.size < at_least:
+        raise ValueError(f"an interval over days needs at least 2 days, got {values.size}")
+    return number
+
+
+def _draws(block: np.ndarray, repetitions: int, seed: int) -> np.ndarray:
+    """How often each block is drawn, shape (repetitions, blocks)."""
+    if repetitions < 1:
+        raise ValueError(f"repetitions is {repetitions}, expected at least 1")
+    blocks = int(block.max()) + 1
+    chance = np.full(blocks, 1 / blocks)
+    return np.random.default_rng(seed).multinomial(blocks, chance, size=repetitions)
+
+
+def _figures(
+    truth: np.ndarray, score: np.ndarray, day: np.ndarray, draws: np.ndarray, level: float
+) -> dict[str, Interval]:
+    found = {
+        "log_loss": _mean_interval(log_losses(truth, score), day, draws, level),
+        "brier": _mean_interval(np.square(score - truth), day, draws, level),
+    }
+    if truth.min() < truth.max():
+        found["auc"] = _area_interval(RankedScores(truth, score, day).auc, draws, level)
+    return found
+
+
+def _mean_interval(
+    row_value: np.ndarray, day: np.ndarray, draws: np.ndarray, level: float
+) -> Interval:
+    """Interval of a mean over rows: sums a day are all that a repetition needs."""
+    sums, rows = np.bincount(day, weights=row_value), np.bincount(day)
+    return _interval(float(row_value.mean()), (draws @ sums) / (draws @ rows), level)
+
+
+def _area_interval(
+    area: Callable[[np.ndarray], float], draws: np.ndarray, level: float
+) -> Interval:
+    resampled = np.array([area(weight) for weight in draws])
+    return _interval(area(np.ones(draws.shape[1])), resampled, level)
+
+
+def _interval(value: float, resampled: np.ndarray, level: float) -> Interval:
+    """Percentile interval; resamples without both classes say nothing and are left out."""
+    if not 0 < level < 1:
+        raise ValueError(f"level is {level}, expected between 0 and 1, say 0.95")
+    defined = resampled[~np.isnan(resampled)]
+    if not defined.size:
+        return Interval(value, float("nan"), float("nan"))
+    low, high = np.quantile(defined, [(1 - level) / 2, (1 + level) / 2])
+    return Interval(value, float(low), float(high))

@@ -1,0 +1,182 @@
+"""How one write to a Delta table becomes one commit, whoever else writes at the same time.
+
+A write opens the table anew, checks the frame against its schema and commits; if another writer got
+in between with something that conflicts, it starts over after a short random pause. deltalake casts
+a column of another type silently, so the types are compared here. No table names; see lakehouse.py.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date
+from secrets import SystemRandom
+from typing import TYPE_CHECKING, Literal
+
+import polars as pl
+
+from mlops_assets.stores.dtypes import stored_form
+
+if TYPE_CHECKING:
+    from deltalake import CommitProperties, DeltaTable
+
+Mode = Literal["append", "overwrite"]
+
+_ATTEMPTS = 12
+_LONGEST_PAUSE_SECONDS = 1.0
+# A training set pins versions of its tables, so the log must not forget them after 30 days.
+_CONFIGURATION = {"delta.logRetentionDuration": "interval 36500 days"}
+
+
+@dataclass(frozen=True)
+class Commit:
+    """Why a write happened; kept in the table's log.
+
+    `data_versions` gives the content hash of each partition that was written.
+    """
+
+    run_id: str = ""
+    data_versions: Mapping[str, str] = field(default_factory=dict)
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Write:
+    """What to write: `mode` to the rows that `predicate` selects, or to the whole table."""
+
+    frame: pl.DataFrame
+    commit: Commit
+    mode: Mode
+    by: str | None = None
+    predicate: str | None = None
+
+
+def write(location: str, storage_options: dict[str, str], wanted: Write) -> int:
+    """Commit `wanted` to the table at `location`, creating it if need be; return the version.
+
+    Raises:
+        TypeError: naming the column, if its type is not the table's or none that Delta can hold.
+        ValueError: if the table is partitioned by another column.
+        deltalake.exceptions.CommitFailedError: if other writers got in between each time.
+    """
+    from deltalake import DeltaTable
+    from deltalake.exceptions import CommitFailedError
+
+    for attempt in range(_ATTEMPTS):
+        try:
+            if not DeltaTable.is_deltatable(location, storage_options):
+                return _create(location, storage_options, wanted)
+            return _write(DeltaTable(location, storage_options=storage_options), wanted)
+        except (CommitFailedError, _CreatedMeanwhile):
+            if attempt == _ATTEMPTS - 1:
+                raise
+            longest = min(_LONGEST_PAUSE_SECONDS, 0.02 * 2**attempt)
+            time.sleep(SystemRandom().uniform(0, longest))
+    raise AssertionError("unreachable")
+
+
+def partition_predicate(by: str, dtype: pl.DataType, partitions: Sequence[str]) -> str:
+    """Return the SQL predicate that selects exactly `partitions` of column `by`.
+
+    Raises:
+        ValueError: naming a partition that is no value of `dtype`, or if none is named.
+    """
+    if not partitions:
+        message = f"no partition of {by!r} is named; name each one that the write replaces"
+        raise ValueError(message)
+    column = by.replace('"', '""')
+    values = ", ".join(_literal(value, dtype) for value in partitions)
+    return f'"{column}" IN ({values})'
+
+
+class _CreatedMeanwhile(Exception):
+    """Another writer created the table first."""
+
+
+def _literal(value: str, dtype: pl.DataType) -> str:
+    try:
+        if dtype == pl.Date:
+            return f"'{date.fromisoformat(value).isoformat()}'"
+        if dtype.is_integer():
+            return str(int(value))
+    except ValueError:
+        message = f"partition {value!r} is no {dtype}"
+        raise ValueError(message) from None
+    if dtype != pl.String or not value:
+        message = f"partition {value!r}: use a date, a whole number or non-empty text"
+        raise ValueError(message)
+    escaped = value.replace("'", "''")
+    return f"'{escaped}'"
+
+
+def _create(location: str, storage_options: dict[str, str], wanted: Write) -> int:
+    from deltalake import write_deltalake
+    from deltalake.exceptions import DeltaError
+
+    try:
+        write_deltalake(
+            location,
+            stored_form(wanted.frame),
+            mode="error",
+            partition_by=wanted.by,
+            configuration=_CONFIGURATION,
+            storage_options=storage_options,
+            commit_properties=_properties(wanted.commit),
+        )
+    except DeltaError as error:
+        if "already exists" in str(error):
+            raise _CreatedMeanwhile from error
+        raise
+    return 0
+
+
+def _write(table: DeltaTable, wanted: Write) -> int:
+    from deltalake import write_deltalake
+
+    partitioned_by = table.metadata().partition_columns
+    if wanted.by is not None and partitioned_by != [wanted.by]:
+        message = f"the table is partitioned by {partitioned_by or 'nothing'}, not {wanted.by!r}"
+        raise ValueError(message)
+    whole = wanted.mode == "overwrite" and wanted.predicate is None
+    write_deltalake(  # type: ignore[call-overload]  # one overload a mode, none for either
+        table,
+        _fitted(wanted.frame, pl.scan_delta(table).collect_schema()),
+        mode=wanted.mode,
+        predicate=wanted.predicate,
+        partition_by=partitioned_by or None,
+        schema_mode="overwrite" if whole else "merge",
+        commit_properties=_properties(wanted.commit),
+    )
+    return table.version()
+
+
+def _fitted(frame: pl.DataFrame, there: pl.Schema) -> pl.DataFrame:
+    """Return `frame` in the table's types; a column of nulls only takes the type it has there."""
+    untyped = {
+        name: there[name]
+        for name, dtype in frame.schema.items()
+        if dtype == pl.Null and name in there
+    }
+    fitted = stored_form(frame.cast(untyped))  # type: ignore[arg-type]
+    for name, dtype in fitted.schema.items():
+        if name in there and there[name] != dtype:
+            message = (
+                f"column {name!r} is {dtype} and was {there[name]}; cast it, or write a table of "
+                "another name"
+            )
+            raise TypeError(message)
+    return fitted
+
+
+def _properties(commit: Commit) -> CommitProperties:
+    from deltalake import CommitProperties
+
+    return CommitProperties(
+        custom_metadata={
+            "run_id": commit.run_id,
+            "note": commit.note,
+            "data_versions": json.dumps(dict(commit.data_versions)),
+        }
+    )
