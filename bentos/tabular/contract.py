@@ -7,9 +7,10 @@ rows, so that a wrong row is refused by name and the OpenAPI document lists the 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+import numpy as np
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from typing_extensions import TypedDict
 
 Value = float | str | None
@@ -45,13 +46,39 @@ class Contract(BaseModel):
 def row_type(contract: Contract) -> type[dict[str, Value]]:
     """Return the type of one row: every feature of the contract, each possibly null, no other.
 
-    Numbers are finite; a string is no number and a number no category.
+    Numbers are finite in single precision, in which models compute. What is declared is a number or
+    a string; booleans are read as either and whole numbers as a level, as in training.
     """
-    number = Annotated[float, Field(strict=True, allow_inf_nan=False)] | None
-    category = Annotated[str, Field(strict=True)] | None
-    features = dict.fromkeys(contract.numeric, number) | dict.fromkeys(
-        contract.categorical, category
-    )
-    row = TypedDict("Row", features)  # type: ignore[operator]
-    row.__pydantic_config__ = ConfigDict(extra="forbid", title="Row")
+    features: dict[str, Any] = dict.fromkeys(contract.numeric, _NUMBER | None)
+    features |= dict.fromkeys(contract.categorical, _LEVEL | None)
+    typed_dict: Any = TypedDict  # The type checker knows literal fields only.
+    row = typed_dict("Row", features)
+    row.__pydantic_config__ = ConfigDict(extra="forbid")
     return row
+
+
+def _as_number(value: Any) -> Any:
+    return float(value) if isinstance(value, bool) else value
+
+
+def _in_single_precision(value: float) -> float:
+    if abs(value) > _LARGEST:
+        raise ValueError(f"{value} is out of range: models compute in single precision")
+    return value
+
+
+def _as_level(value: Any) -> Any:
+    """Write a whole number or a boolean as polars casts it to text: 3 and true."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return str(value) if isinstance(value, int) else value
+
+
+_LARGEST = float(np.finfo(np.float32).max)
+_NUMBER = Annotated[
+    float,
+    BeforeValidator(_as_number),
+    Field(strict=True, allow_inf_nan=False),
+    AfterValidator(_in_single_precision),
+]
+_LEVEL = Annotated[str, BeforeValidator(_as_level), Field(strict=True)]

@@ -44,6 +44,8 @@ class Prediction(BaseModel):
 
 
 @bentoml.service(
+    name=CONTRACT.product,
+    description=f"Predictions of {CONTRACT.product}, model version {CONTRACT.model_version}.",
     image=image(HERE / "requirements.txt"),
     envs=[{"name": name, "value": "1"} for name in THREADS]
     + [{"name": "BENTOML_DO_NOT_TRACK", "value": "True"}],
@@ -61,7 +63,7 @@ class Tabular:
     async def predict(
         self, rows: Annotated[list[Row], Field(min_length=1, max_length=MAX_ROWS), FailFast()]
     ) -> Prediction:
-        """Return the probability of the outcome for each row, and whether it reaches the threshold."""
+        """Return each row's probability of the outcome, and whether it reaches the threshold."""
         probabilities = self._model.predict(pl.DataFrame(rows, schema=SCHEMA))
         return Prediction(
             model_version=CONTRACT.model_version,

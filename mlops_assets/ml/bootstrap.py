@@ -16,7 +16,7 @@ from typing import Any, Literal
 import numpy as np
 import polars as pl
 
-from mlops_assets.ml.metrics import Column, check_scores, log_losses
+from mlops_assets.ml.metrics import Column, check_both_classes, check_scores, log_losses
 
 
 @dataclass(frozen=True)
@@ -140,8 +140,7 @@ def paired_gain(
         return _mean_interval(log_losses(truth, old) - log_losses(truth, new), day, draws, level)
     if metric != "auc":
         raise ValueError(f"metric is {metric!r}, expected log_loss or auc")
-    if truth.min() == truth.max():
-        raise ValueError(f"all {truth.size} labels are {int(truth[0])}: AUC needs both classes")
+    check_both_classes(truth, new)
     ranked_new, ranked_old = RankedScores(truth, new, day), RankedScores(truth, old, day)
     return _area_interval(lambda w: ranked_new.auc(w) - ranked_old.auc(w), draws, level)
 
@@ -177,22 +176,19 @@ def segment_metrics(
     check_scores(frame["label"], frame["probability"])
     rows = []
     for segment in segments:
-        parts = frame.partition_by(segment, as_dict=True)
-        for (value,), part in sorted(parts.items(), key=lambda item: _nulls_last(item[0][0])):
+        ordered = frame.sort(segment, nulls_last=True)
+        parts = ordered.partition_by(segment, as_dict=True, maintain_order=True)
+        for (value,), part in parts.items():
             name = {"segment": segment, "value": "(missing)" if value is None else str(value)}
             rows.append(name | _segment_row(part, repetitions, seed, level))
     return pl.DataFrame(rows, schema=_SEGMENT_SCHEMA).fill_nan(None)
 
 
-_COUNTS = dict.fromkeys(("rows", "days"), pl.Int64)
-_RATES = dict.fromkeys(("base_rate", "mean_prediction"), pl.Float64)
-_BOUNDED = {
-    f"{metric}{end}": pl.Float64
-    for metric in ("auc", "log_loss", "brier")
-    for end in ("", "_low", "_high")
-}
-_SEGMENT_SCHEMA: dict[str, Any] = (
-    {"segment": pl.String, "value": pl.String} | _COUNTS | _RATES | _BOUNDED
+_RATES = ("base_rate", "mean_prediction")
+_BOUNDED = (f"{m}{end}" for m in ("auc", "log_loss", "brier") for end in ("", "_low", "_high"))
+_SEGMENT_SCHEMA = pl.Schema(
+    {"segment": pl.String, "value": pl.String, "rows": pl.Int64, "days": pl.Int64}
+    | dict.fromkeys((*_RATES, *_BOUNDED), pl.Float64)
 )
 
 
@@ -212,10 +208,6 @@ def _segment_row(part: pl.DataFrame, repetitions: int, seed: int, level: float) 
         if days > 1:
             row |= {f"{name}_low": found.low, f"{name}_high": found.high}
     return row
-
-
-def _nulls_last(value: Any) -> tuple[bool, Any]:
-    return value is None, value
 
 
 def _numbered(block: Column, rows: int, at_least: int = 2) -> np.ndarray:

@@ -11,6 +11,7 @@ costs one count over the values that either side holds.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date
@@ -217,9 +218,6 @@ def evidently_report(
     Raises:
         ValueError: a missing column, or no column with known values on both sides.
     """
-    from evidently import DataDefinition, Dataset, Report
-    from evidently.presets import DataDriftPreset
-
     kinds = dict.fromkeys(numeric, "numeric") | dict.fromkeys(categorical, "categorical")
     sides = []
     for name, frame in {"reference": reference, "current rows": current}.items():
@@ -231,23 +229,29 @@ def evidently_report(
     judged = [c for c in kinds if all(side[c].null_count() < side.height for side in sides)]
     if not judged:
         raise ValueError(f"none of {list(kinds)} has known values in both frames")
-    definition = DataDefinition(
-        numerical_columns=[column for column in judged if kinds[column] == "numeric"],
-        categorical_columns=[column for column in judged if kinds[column] == "categorical"],
-    )
-    preset = DataDriftPreset(
-        columns=judged,
-        num_method=STATISTIC["numeric"],
-        num_threshold=thresholds.numeric,
-        cat_method=STATISTIC["categorical"],
-        cat_threshold=thresholds.categorical,
-    )
-    old, new = (
-        Dataset.from_pandas(side.select(judged).to_pandas(), data_definition=definition)
-        for side in sides
-    )
-    run = Report([preset]).run(current_data=new, reference_data=old)
-    return run.get_html_str(as_iframe=False), run.dict()
+    # Evidently 0.7.23 leans on deprecated names of numpy and litestar.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        from evidently import DataDefinition, Dataset, Report
+        from evidently.presets import DataDriftPreset
+
+        definition = DataDefinition(
+            numerical_columns=[column for column in judged if kinds[column] == "numeric"],
+            categorical_columns=[column for column in judged if kinds[column] == "categorical"],
+        )
+        preset = DataDriftPreset(
+            columns=judged,
+            num_method=STATISTIC["numeric"],
+            num_threshold=thresholds.numeric,
+            cat_method=STATISTIC["categorical"],
+            cat_threshold=thresholds.categorical,
+        )
+        old, new = (
+            Dataset.from_pandas(side.select(judged).to_pandas(), data_definition=definition)
+            for side in sides
+        )
+        run = Report([preset]).run(current_data=new, reference_data=old)
+        return run.get_html_str(as_iframe=False), run.dict()
 
 
 _SCHEMA = pl.Schema(
@@ -288,7 +292,7 @@ def _column_rows(
 ) -> Iterator[tuple[Any, ...]]:
     measure = _Measure(column, _known(series, column.kind))
     limit: float = getattr(thresholds, column.kind)
-    before = 1 - measure.known / column.rows
+    before = (column.rows - measure.known) / column.rows
     for first, end in windows:
         value, now = measure.window(first, end)
         went_missing = now is not None and abs(now - before) >= thresholds.missing

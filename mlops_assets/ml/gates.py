@@ -107,6 +107,8 @@ def leak_suspect(label: Column, p: Column, limit: float = 0.82) -> GateOutcome:
     """Fail where the AUC is too good to be honest: a feature probably knows the outcome."""
     from sklearn.metrics import roc_auc_score
 
+    if not 0 < limit <= 1:
+        raise ValueError(f"limit is {limit}, expected an AUC above 0, at most 1")
     truth, score = check_scores(label, p)
     if truth.min() == truth.max():
         detail = f"all {truth.size} labels are {int(truth[0])}: the AUC is undefined"
@@ -134,10 +136,15 @@ def sound_scores(p: Column, label: Column) -> GateOutcome:
 
 
 def enough_rows(rows: int, days: int, min_rows: int, min_days: int) -> GateOutcome:
-    """Pass where there is enough to judge by; no rows or no days never suffice."""
-    passed = rows >= max(min_rows, 1) and days >= max(min_days, 1)
+    """Pass where there is enough to judge by; no rows or no days never suffice.
+
+    The outcome's value is the rows, or the days where only they are too few.
+    """
+    rows_suffice, days_suffice = rows >= max(min_rows, 1), days >= max(min_days, 1)
     detail = f"{rows} rows on {days} days, expected at least {min_rows} rows on {min_days} days"
-    return _outcome("enough_rows", passed, rows, min_rows, rows - min_rows, rows, detail)
+    value, limit = (days, min_days) if rows_suffice and not days_suffice else (rows, min_rows)
+    passed = rows_suffice and days_suffice
+    return _outcome("enough_rows", passed, value, limit, value - limit, rows, detail)
 
 
 def untouched_rows(days: Days, trained_through: Mapping[str, date | None]) -> GateOutcome:
@@ -162,7 +169,9 @@ def untouched_rows(days: Days, trained_through: Mapping[str, date | None]) -> Ga
     }
     seen = [_overlap(column, through) for through in trained_through.values()]
     if touched:
-        names = ", ".join(f"{model} saw days through {day}" for model, day in touched.items())
+        names = ", ".join(
+            f"{model} saw days through {day or 'one unknown'}" for model, day in touched.items()
+        )
         detail = f"evaluation starts on {first}, but {names}"
     else:
         detail = f"evaluation starts on {first}, after every model's training cut-off"

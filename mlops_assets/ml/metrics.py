@@ -86,8 +86,8 @@ def check_both_classes(label: Column, probability: Column) -> tuple[np.ndarray, 
     truth, score = check_scores(label, probability)
     if truth.min() == truth.max():
         raise ValueError(
-            f"all {truth.size} labels are {int(truth[0])}: a curve needs both classes, "
-            "take more days"
+            f"all {truth.size} labels are {int(truth[0])}: a curve and its area need "
+            "both classes, take more days"
         )
     return truth, score
 

@@ -106,7 +106,7 @@ def _wait_until_ready(
 ) -> str | None:
     """Wait for readiness, noting the server's workers; return what went wrong, if anything.
 
-    A worker that cannot load its model dies and is started anew for ever, so the first death counts.
+    A worker that cannot load its model dies and is started anew for ever: the first death counts.
     """
     while time.perf_counter() < deadline:
         if server.poll() is not None:

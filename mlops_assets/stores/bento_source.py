@@ -1,7 +1,7 @@
 """What goes into a Bento, file by file, and the version that follows from it.
 
-A Bento holds the service of `bentos/tabular`, the code that it imports from this package, the
-model, its contract and the pinned packages of its image; nothing else of the repository. Equal
+A Bento holds the service of `bentos/tabular`, the code of the model's family, the model, its
+contract and the pinned packages that this code imports; nothing else of the repository. Equal
 files give an equal version, whoever builds and whenever.
 """
 
@@ -9,64 +9,65 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from mlops_assets.ml.families import families, read_manifest
 from mlops_assets.stores.content import combine
-from mlops_assets.stores.requirements import pinned
+from mlops_assets.stores.requirements import imported_packages, pinned
 
 SERVICE = "bentos.tabular.service:Tabular"
+
 _BESIDE_SERVICE = "bentos/tabular"
-_CODE = ("bentos/__init__.py", "bentos/tabular/**/*.py", "mlops_assets/__init__.py",
-         "mlops_assets/ml/**/*.py")  # fmt: skip
-_SERVING = ("bentoml", "numpy", "polars", "uvicorn[standard]")
+_FAMILIES = "mlops_assets/ml/families"
+_CODE = {
+    "bentos": ("__init__.py", "tabular/*.py"),
+    "mlops_assets": ("__init__.py", "ml/__init__.py", "ml/families/*.py"),
+}
+# What serves and is imported nowhere: an HTTP parser and an event loop come with the extra.
+_SERVER = ("uvicorn[standard]",)
 
 
 def source_files(model_folder: Path, contract: Mapping[str, Any]) -> dict[str, bytes]:
     """Return the files of a Bento: content by path relative to its source folder.
 
     Raises:
-        FileNotFoundError: if `model_folder` has no files.
+        ModelFileError: if `model_folder` is not as `save_model` wrote it.
     """
-    model = _below(model_folder)
-    if not model:
-        raise FileNotFoundError(f"{model_folder}: no files; expected a saved model")
+    code = _code(read_manifest(model_folder)["family"])
+    packages = imported_packages(code.values(), ours=_CODE) | set(_SERVER)
     beside = {
-        **{f"model/{path}": content for path, content in model.items()},
+        **{f"model/{path.name}": path.read_bytes() for path in sorted(model_folder.iterdir())},
         "contract.json": json.dumps(contract, indent=2, sort_keys=True).encode(),
-        "requirements.txt": "".join(f"{pin}\n" for pin in pinned(_SERVING)).encode(),
+        "requirements.txt": "".join(f"{pin}\n" for pin in pinned(packages)).encode(),
     }
-    return _code() | {f"{_BESIDE_SERVICE}/{path}": content for path, content in beside.items()}
+    return code | {f"{_BESIDE_SERVICE}/{path}": content for path, content in beside.items()}
 
 
 def source_version(files: Mapping[str, bytes]) -> str:
     """Return the version of a Bento of these files: 32 hex digits."""
-    return combine(
-        **{path: hashlib.sha256(content).hexdigest() for path, content in files.items()}
-    )
+    return combine(**{path: hashlib.sha256(content).hexdigest() for path, content in files.items()})
 
 
-def _code() -> dict[str, bytes]:
-    return {
-        path.relative_to(root).as_posix(): path.read_bytes()
-        for root, pattern in ((_root(pattern), pattern) for pattern in _CODE)
-        for path in sorted(root.glob(pattern))
-    }
+def _code(family: str) -> dict[str, bytes]:
+    """Return the modules that serve a model of `family`; other families stay out."""
+    others = {f"{_FAMILIES}/{name}.py" for name in families() if name != family}
+    return {name: path.read_bytes() for name, path in _modules() if name not in others}
 
 
-def _root(pattern: str) -> Path:
-    """Return the folder that holds the package of `pattern`, installed or editable."""
-    spec = find_spec(pattern.split("/")[0])
+def _modules() -> Iterator[tuple[str, Path]]:
+    for package, patterns in _CODE.items():
+        root = _folder(package)
+        for pattern in patterns:
+            for path in sorted(root.glob(pattern)):
+                yield f"{package}/{path.relative_to(root).as_posix()}", path
+
+
+def _folder(package: str) -> Path:
+    """Return the folder of `package`, wherever it is installed from; it is not imported."""
+    spec = find_spec(package)
     if spec is None or spec.origin is None:
-        raise ModuleNotFoundError(f"{pattern}: its package is not installed")
-    return Path(spec.origin).parents[1]
-
-
-def _below(folder: Path) -> dict[str, bytes]:
-    return {
-        path.relative_to(folder).as_posix(): path.read_bytes()
-        for path in sorted(folder.rglob("*"))
-        if path.is_file()
-    }
+        raise ModuleNotFoundError(f"{package} is not installed, and a Bento holds part of it")
+    return Path(spec.origin).parent

@@ -10,7 +10,6 @@ The folder is a BENTOML_HOME, so that `bentoml list` and `bentoml containerize` 
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import subprocess
 import tempfile
@@ -73,7 +72,7 @@ class BentoStore:
             labels: provenance to keep with the Bento; a Bento that is there keeps its own.
 
         Raises:
-            FileNotFoundError: if `model_folder` has no files.
+            ModelFileError: if `model_folder` is not as `save_model` wrote it.
             BentoError: if BentoML cannot build it, for one because the contract is wrong.
         """
         started = time.perf_counter()
@@ -83,7 +82,9 @@ class BentoStore:
         created = not path.is_dir() and self._build(tag, files, labels)
         return BentoBuild(tag, path, created, time.perf_counter() - started)
 
-    def serve(self, tag: str, *, ready_within: float = 60.0) -> AbstractContextManager[RunningBento]:
+    def serve(
+        self, tag: str, *, ready_within: float = 60.0
+    ) -> AbstractContextManager[RunningBento]:
         """Serve the Bento `tag` in a process of its own, for as long as the context is open.
 
         Raises:
@@ -96,7 +97,7 @@ class BentoStore:
         return running(path, ready_within=ready_within)
 
     def _build(self, tag: str, files: Mapping[str, bytes], labels: Mapping[str, str]) -> bool:
-        """Build in a folder beside the store, then move the Bento in; False if another was first."""
+        """Build beside the store, then move the Bento in; False if another build was first."""
         workshop = self.home / "building"
         workshop.mkdir(parents=True, exist_ok=True)
         _remove_abandoned(workshop)

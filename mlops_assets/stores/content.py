@@ -67,13 +67,13 @@ def partition_keys(frame: pl.DataFrame, by: str) -> pl.Series:
         or dtype in (pl.Date, pl.String, pl.Boolean)
         or isinstance(dtype, pl.Categorical | pl.Enum)
     ):
-        message = (
+        raise TypeError(
             f"cannot partition by {by!r}, which is {dtype}; use a date, text or a whole number"
         )
-        raise TypeError(message)
     if column.null_count():
-        message = f"{by!r} is null in {column.null_count()} rows; each row needs its partition"
-        raise ValueError(message)
+        raise ValueError(
+            f"{by!r} is null in {column.null_count()} rows; each row needs its partition"
+        )
     return column.cast(pl.String)
 
 
@@ -90,8 +90,7 @@ def _canonical(frame: pl.DataFrame) -> pl.DataFrame:
     names = sorted(frame.columns)
     objects = [name for name in names if frame.schema[name] == pl.Object]
     if objects:
-        message = f"{', '.join(objects)}: a column of Python objects has no content to hash"
-        raise TypeError(message)
+        raise TypeError(f"{', '.join(objects)}: a column of Python objects has no content to hash")
     changed = {name: plain_type(dtype) for name, dtype in frame.schema.items()}
     plain = frame.select(names).cast(changed)  # type: ignore[arg-type]
     return plain.with_columns(cs.float().fill_nan(float("nan")) + 0.0)

@@ -84,8 +84,7 @@ def partition_predicate(by: str, dtype: pl.DataType, partitions: Sequence[str]) 
         ValueError: naming a partition that is no value of `dtype`, or if none is named.
     """
     if not partitions:
-        message = f"no partition of {by!r} is named; name each one that the write replaces"
-        raise ValueError(message)
+        raise ValueError(f"no partition of {by!r} is named; name each one that the write replaces")
     column = by.replace('"', '""')
     values = ", ".join(_literal(value, dtype) for value in partitions)
     return f'"{column}" IN ({values})'
@@ -102,11 +101,9 @@ def _literal(value: str, dtype: pl.DataType) -> str:
         if dtype.is_integer():
             return str(int(value))
     except ValueError:
-        message = f"partition {value!r} is no {dtype}"
-        raise ValueError(message) from None
+        raise ValueError(f"partition {value!r} is no {dtype}") from None
     if dtype != pl.String or not value:
-        message = f"partition {value!r}: use a date, a whole number or non-empty text"
-        raise ValueError(message)
+        raise ValueError(f"partition {value!r}: use a date, a whole number or non-empty text")
     escaped = value.replace("'", "''")
     return f"'{escaped}'"
 
@@ -137,8 +134,9 @@ def _write(table: DeltaTable, wanted: Write) -> int:
 
     partitioned_by = table.metadata().partition_columns
     if wanted.by is not None and partitioned_by != [wanted.by]:
-        message = f"the table is partitioned by {partitioned_by or 'nothing'}, not {wanted.by!r}"
-        raise ValueError(message)
+        raise ValueError(
+            f"the table is partitioned by {partitioned_by or 'nothing'}, not {wanted.by!r}"
+        )
     whole = wanted.mode == "overwrite" and wanted.predicate is None
     write_deltalake(  # type: ignore[call-overload]  # one overload a mode, none for either
         table,
@@ -162,11 +160,10 @@ def _fitted(frame: pl.DataFrame, there: pl.Schema) -> pl.DataFrame:
     fitted = stored_form(frame.cast(untyped))  # type: ignore[arg-type]
     for name, dtype in fitted.schema.items():
         if name in there and there[name] != dtype:
-            message = (
+            raise TypeError(
                 f"column {name!r} is {dtype} and was {there[name]}; cast it, or write a table of "
                 "another name"
             )
-            raise TypeError(message)
     return fitted
 
 

@@ -55,18 +55,16 @@ def _stored_type(column: str, dtype: pl.DataType) -> pl.DataType:
     def leaf(inner: pl.DataType) -> pl.DataType:
         if isinstance(inner, pl.Datetime):
             if inner.time_zone is None:
-                message = (
+                raise TypeError(
                     f"column {column!r} is a datetime without a time zone; say which, for example "
                     f'pl.col("{column}").dt.replace_time_zone("UTC")'
                 )
-                raise TypeError(message)
             return UTC_TIME
         if type(inner) in _REMEDIES:
-            message = (
+            raise TypeError(
                 f"column {column!r} is {inner}, which a Delta table cannot hold; "
                 f"{_REMEDIES[type(inner)]}"
             )
-            raise TypeError(message)
         return _SIGNED.get(type(inner), _plain_leaf(inner))
 
     return _map_leaves(dtype, leaf, arrays_as_lists=True)

@@ -74,11 +74,10 @@ class Lakehouse:
             ValueError: if the name is not made of lower-case words.
         """
         if not _NAME.fullmatch(table):
-            message = (
+            raise ValueError(
                 f"{table!r} is no table name: use lower-case letters, digits and _, with / between "
                 "folders, as in nyc_flights/flight_events"
             )
-            raise ValueError(message)
         return f"{self.uri}/{table}"
 
     def version(self, table: str) -> int:
@@ -119,9 +118,8 @@ class Lakehouse:
             }
             for entry in self.delta(table).history()
         ]
-        frame = pl.DataFrame(entries, schema=_HISTORY)
         utc = pl.from_epoch("timestamp", "ms").dt.replace_time_zone("UTC").cast(UTC_TIME)
-        return frame.with_columns(utc)
+        return pl.DataFrame(entries, schema=_HISTORY).with_columns(utc)
 
     def data_versions(self, table: str) -> dict[str, str]:
         """Return the newest content hash of each partition, as its commits gave them."""
@@ -173,15 +171,17 @@ class Lakehouse:
             newest = DeltaTable(location, storage_options=self.storage_options)
         except TableNotFoundError:
             there = ", ".join(self.tables()) or "none yet"
-            message = f"there is no table {table!r} in {self.uri}; tables: {there}"
-            raise TableNotFound(message) from None
+            raise TableNotFound(
+                f"there is no table {table!r} in {self.uri}; tables: {there}"
+            ) from None
         if version is None or version == newest.version():
             return newest
         try:
             return DeltaTable(location, version=version, storage_options=self.storage_options)
         except (DeltaError, OverflowError):
-            message = f"{table} has no version {version}; it has 0 to {newest.version()}"
-            raise TableNotFound(message) from None
+            raise TableNotFound(
+                f"{table} has no version {version}; it has 0 to {newest.version()}"
+            ) from None
 
     # --- writing -----------------------------------------------------------------------------
 
@@ -210,11 +210,10 @@ class Lakehouse:
         """
         outside = sorted(set(partition_keys(frame, by).unique()) - set(partitions))
         if outside:
-            message = (
+            raise ValueError(
                 f"{table}: the frame has rows of {by} {_some(outside)}, but the write is of "
                 f"{_some(sorted(partitions))}"
             )
-            raise ValueError(message)
         predicate = partition_predicate(by, plain_type(frame.schema[by]), partitions)
         return self._commit(table, Write(frame, commit, "overwrite", by, predicate))
 
@@ -239,8 +238,7 @@ class Lakehouse:
 def _check_partitioning(table: str, delta: DeltaTable, by: str) -> None:
     columns = delta.metadata().partition_columns
     if by not in columns:
-        message = f"{table} is partitioned by {', '.join(columns) or 'nothing'}, not {by!r}"
-        raise ValueError(message)
+        raise ValueError(f"{table} is partitioned by {', '.join(columns) or 'nothing'}, not {by!r}")
 
 
 def _bound(value: date | str, is_date: bool) -> date | str:

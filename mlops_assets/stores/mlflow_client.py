@@ -1,4 +1,4 @@
-"""The MLflow client, quietly: no telemetry, no chatter, and one process at a time creates a database.
+"""The MLflow client, quietly: no telemetry and no chatter; one process at a time creates tables.
 
 MLflow is imported at first use (2 to 3 s). What it warns of while it is imported is about its own
 code, so those warnings are not shown; warnings of its calls are.
@@ -14,7 +14,7 @@ import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import lru_cache
+from functools import cache
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -44,7 +44,7 @@ def import_mlflow() -> None:
             import mlflow.store.tracking.sqlalchemy_store  # noqa: F401
 
 
-@lru_cache(maxsize=16)
+@cache
 def client(tracking_uri: str) -> MlflowClient:
     """Return the client of `tracking_uri`, for runs and for the registry; one a process.
 
@@ -53,7 +53,7 @@ def client(tracking_uri: str) -> MlflowClient:
     import_mlflow()
     from mlflow import MlflowClient
 
-    with exclusive(tracking_uri):
+    with exclusive(tracking_uri, "create"):
         made = MlflowClient(tracking_uri, tracking_uri)
         # Both stores create their tables at first use, and must not do so in two processes.
         made.search_registered_models(max_results=1)
@@ -61,9 +61,9 @@ def client(tracking_uri: str) -> MlflowClient:
 
 
 @contextmanager
-def exclusive(tracking_uri: str) -> Iterator[None]:
-    """Hold what other processes on this machine hold too while they change `tracking_uri`."""
-    name = sha256(tracking_uri.encode()).hexdigest()[:16]
+def exclusive(tracking_uri: str, purpose: str) -> Iterator[None]:
+    """Let one process of this machine at a time do `purpose` on `tracking_uri`; not reentrant."""
+    name = sha256(f"{tracking_uri} {purpose}".encode()).hexdigest()[:16]
     path = Path(tempfile.gettempdir()) / f"mlops-assets-{os.getuid()}-{name}.lock"
     with path.open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

@@ -1,8 +1,8 @@
 """A model folder, its digest, and the same folder in MLflow's model format.
 
-The package is an MLmodel file, pinned requirements and the model's own files under data/model. It is
-written file by file rather than by `mlflow.pyfunc.save_model`, which would want pandas examples and
-guess requirements by importing.
+The package is an MLmodel file, pinned requirements and the model's own files under data/model. It
+is written file by file rather than by `mlflow.pyfunc.save_model`, which would want pandas examples
+and guess requirements by importing.
 """
 
 from __future__ import annotations
@@ -30,8 +30,7 @@ def folder_digest(folder: Path) -> str:
     """
     files = sorted(path.relative_to(folder).as_posix() for path in _files(folder))
     if not files:
-        message = f"{folder} holds no files; save a model there first"
-        raise FileNotFoundError(message)
+        raise FileNotFoundError(f"{folder} holds no files; save a model there first")
     digest = hashlib.sha256()
     for name in files:
         with (folder / name).open("rb") as file:
@@ -78,17 +77,20 @@ def _signature(inputs: pl.DataFrame, outputs: np.ndarray) -> object:
     from mlflow.models import ModelSignature
     from mlflow.types.schema import ColSpec, Schema, TensorSpec
 
-    columns = [ColSpec(_mlflow_type(dtype), name) for name, dtype in inputs.schema.items()]
+    columns: list[ColSpec | TensorSpec] = [
+        ColSpec(_mlflow_type(column), column.name) for column in inputs
+    ]
     answer = TensorSpec(outputs.dtype, (-1, *outputs.shape[1:]))
     return ModelSignature(Schema(columns), Schema([answer]))
 
 
-def _mlflow_type(dtype: pl.DataType) -> str:
-    """Return MLflow's name; whole numbers may be missing, which only its floats can say."""
+def _mlflow_type(column: pl.Series) -> str:
+    dtype = column.dtype
+    if dtype.is_integer():
+        # pandas, which MLflow checks a signature on, keeps whole numbers with gaps as floats.
+        return "double" if column.null_count() else "long"
     if dtype.is_numeric():
-        return "double" if dtype != pl.Float32 else "float"
+        return "float" if dtype == pl.Float32 else "double"
     if dtype == pl.Boolean:
         return "boolean"
-    if dtype in (pl.Date, pl.Datetime):
-        return "datetime"
-    return "string"
+    return "datetime" if dtype in (pl.Date, pl.Datetime) else "string"

@@ -11,18 +11,22 @@ import polars as pl
 if TYPE_CHECKING:
     import pandas as pd
 
+    from mlops_assets.ml.families import Model
+
 
 class PyfuncModel:
     """A model of this package behind MLflow's `predict`, which passes pandas frames."""
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: Model) -> None:
         self.model = model
 
     def predict(
         self, model_input: pd.DataFrame | pl.DataFrame, params: dict[str, Any] | None = None
     ) -> np.ndarray:
         """Return one prediction a row; `params` is MLflow's and has no meaning here."""
-        frame = model_input if isinstance(model_input, pl.DataFrame) else pl.from_pandas(model_input)
+        frame = (
+            model_input if isinstance(model_input, pl.DataFrame) else pl.from_pandas(model_input)
+        )
         return self.model.predict(frame)
 
 

@@ -1,16 +1,36 @@
-"""The installed versions of packages and of all that they need, as pins for an image.
+"""The packages that code imports, and their installed versions with all that they need, as pins.
 
-An image made from them holds what a model was tried with, not what an index offers on the day.
+An image made from such pins holds what a model was tried with, not what an index offers on the day.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from importlib.metadata import PackageNotFoundError, distribution
+import ast
+import sys
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from functools import cache
+from importlib.metadata import PackageNotFoundError, distribution, packages_distributions
 
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
+
+
+def imported_packages(sources: Iterable[bytes], ours: Collection[str]) -> set[str]:
+    """Return the packages, as an index names them, that Python `sources` import.
+
+    Imports inside functions count, those for type checking alone do not.
+
+    Args:
+        sources: modules as files hold them.
+        ours: top-level modules that come with `sources` and are in no package.
+    """
+    modules = {name.split(".")[0] for source in sources for name in _imports(ast.parse(source))}
+    return {
+        package
+        for module in modules - sys.stdlib_module_names - set(ours)
+        for package in _packages().get(module, [module])
+    }
 
 
 def pinned(requirements: Iterable[str]) -> list[str]:
@@ -43,6 +63,25 @@ def pinned(requirements: Iterable[str]) -> list[str]:
         pins[name] = Version(installed.version).public
         pending += _needs(installed.requires or (), requirement.extras)
     return [f"{name}=={version}" for name, version in sorted(pins.items())]
+
+
+def _imports(module: ast.Module) -> Iterator[str]:
+    pending: list[ast.AST] = [module]
+    while pending:
+        node = pending.pop()
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            yield node.module
+        elif isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            pending += node.orelse
+        else:
+            pending += ast.iter_child_nodes(node)
+
+
+@cache
+def _packages() -> Mapping[str, list[str]]:
+    return packages_distributions()
 
 
 def _needs(declared: Iterable[str], extras: Iterable[str]) -> Iterator[Requirement]:

@@ -1,0 +1,77 @@
+"""`MLProduct`: a defs.yaml becomes the assets, checks and jobs of a product's whole lifecycle."""
+
+from __future__ import annotations
+
+import dagster as dg
+from pydantic import Field
+
+from mlops_assets.components.ml_product import declaration as d
+from mlops_assets.components.ml_product.evaluation import evaluation_asset
+from mlops_assets.components.ml_product.feature_view import feature_view
+from mlops_assets.components.ml_product.monitoring import drift_asset, performance_asset
+from mlops_assets.components.ml_product.packaging import bento_asset
+from mlops_assets.components.ml_product.product import Product
+from mlops_assets.components.ml_product.promotion import champion_assets
+from mlops_assets.components.ml_product.retraining import approve_job, retrain_job
+from mlops_assets.components.ml_product.scoring import predictions_asset
+from mlops_assets.components.ml_product.training import (
+    candidate_asset,
+    fit_asset,
+    leaderboard_asset,
+)
+from mlops_assets.components.ml_product.training_set import training_set
+
+
+class MLProduct(dg.Component, dg.Model, dg.Resolvable):
+    """A prediction problem: what to predict, from what, how well, and when to say yes."""
+
+    description: str = Field(description="The question that a prediction answers.")
+    owners: list[str] = Field(default=[], description="Teams (team:NAME) or e-mail addresses.")
+    problem: str = Field(description="Python module with DAYS, spine(...) and label(...).")
+    spine: d.Spine = Field(description="The rows to predict.")
+    label: d.Label = Field(description="What is to be predicted.")
+    features: d.Features = Field(description="What the model reads.")
+    training: d.Training = Field(description="How a candidate comes about.")
+    gates: d.Gates = Field(default=d.Gates(), description="What a candidate must meet.")
+    promotion: d.Promotion = Field(default=d.Promotion(), description="Who says yes.")
+    monitoring: d.Monitoring = Field(default=d.Monitoring(), description="What is watched.")
+
+    def product(self, name: str) -> Product:
+        """The declaration under its name, resolved and checked."""
+        return Product(
+            name=name,
+            description=self.description,
+            owners=tuple(self.owners),
+            problem=self.problem,
+            spine=self.spine,
+            label=self.label,
+            features=self.features,
+            training=self.training,
+            gates=self.gates,
+            promotion=self.promotion,
+            monitoring=self.monitoring,
+        ).check()
+
+    def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
+        """The assets of the product that its folder names, stage by stage."""
+        product = self.product(context.path.name)
+        fits = (*product.training.families, product.training.baseline)
+        return dg.Definitions(
+            assets=[
+                feature_view(product),
+                training_set(product),
+                *(fit_asset(product, family) for family in fits),
+                leaderboard_asset(product),
+                candidate_asset(product),
+                evaluation_asset(product),
+                bento_asset(product),
+                *champion_assets(product),
+                predictions_asset(product),
+                performance_asset(product),
+                drift_asset(product),
+            ],
+            jobs=[
+                retrain_job(product),
+                *([approve_job(product)] if product.promotion.approval == "required" else []),
+            ],
+        )

@@ -1,0 +1,117 @@
+"""What a product's defs.yaml may say: every field with its unit, its default and its meaning."""
+
+from __future__ import annotations
+
+from datetime import date
+from typing import Literal
+
+import dagster as dg
+from pydantic import Field
+
+
+class Part(dg.Model, dg.Resolvable):
+    """A part of the declaration; a field that is not known is an error."""
+
+
+class Spine(Part):
+    """The rows to predict."""
+
+    table: str = Field(description="Raw table that holds them, domain/table.")
+    entity_keys: list[str] = Field(description="Columns that identify a row; `date` is its day.")
+    lead_hours: float = Field(
+        gt=0, description="Hours between the prediction and the row's own time."
+    )
+
+
+class Label(Part):
+    """What is to be predicted."""
+
+    table: str = Field(description="Raw table that the label is read from, domain/table.")
+    known_after_days: int = Field(
+        ge=0, description="Local days after a row's day by which its label is known."
+    )
+
+
+class Features(Part):
+    """What the model reads."""
+
+    declared_in: str = Field(description="Python module that declares the feature tables.")
+    tables: list[str] = Field(description="Feature tables, domain/table; all their features.")
+    numeric: list[str] = Field(default=[], description="Numeric columns of the spine.")
+    categorical: list[str] = Field(default=[], description="Categorical columns of the spine.")
+
+
+class Search(Part):
+    """How far each family is tuned; the first trial is the family's defaults."""
+
+    trials: int = Field(default=4, ge=1, description="Greatest number of trials a family.")
+    seconds: float = Field(default=20, gt=0, description="Seconds after which no trial begins.")
+    folds: int = Field(default=2, ge=1, description="Time-ordered folds within the training days.")
+    fold_days: int = Field(default=30, ge=1, description="Days in a fold's validation block.")
+    rows: int = Field(default=60_000, ge=1000, description="Greatest rows to fit on in a trial.")
+
+
+class Training(Part):
+    """How a candidate comes about."""
+
+    first_cutoff: date = Field(description="Last local day of the first training set.")
+    validation_days: int = Field(
+        default=31,
+        ge=1,
+        description="Last days of a training set: early stopping, threshold, choice of the family.",
+    )
+    holdout_days: int = Field(
+        default=28, ge=1, description="Newest labelled days that a retraining leaves to evaluation."
+    )
+    families: list[str] = Field(
+        default=["hist_gradient_boosting", "xgboost", "embedding_mlp"],
+        description="Families that compete; each is a file in ml/families/.",
+    )
+    baseline: str = Field(
+        default="logistic_regression", description="Family that every candidate must beat, untuned."
+    )
+    search: Search = Field(default=Search(), description="Budget of the search.")
+    threshold: Literal["f1", "accuracy", "youden"] = Field(
+        default="f1", description="What the decision threshold maximizes on the validation days."
+    )
+    seed: int = Field(default=7, description="Seed of searches and fits.")
+    threads: int = Field(default=2, ge=1, description="Threads of a fit.")
+    device: Literal["cpu", "cuda", "auto"] = Field(
+        default="auto", description="Where a fit runs; auto takes a GPU where there is one."
+    )
+
+
+class Gates(Part):
+    """The numbers that a candidate must meet, on rows that neither model was trained on."""
+
+    min_gain_over_baseline: float = Field(
+        default=0.0, description="Lower bound of the paired log-loss gain over the baseline (nats)."
+    )
+    champion_margin: float = Field(
+        default=0.002, ge=0, description="Nats of log loss that it may be worse than the champion."
+    )
+    leak_auc: float = Field(
+        default=0.82, gt=0.5, le=1, description="AUC from which on a leak is suspected."
+    )
+    min_rows: int = Field(default=5_000, ge=1, description="Least rows to be judged on.")
+    min_days: int = Field(default=14, ge=2, description="Least days to be judged on.")
+
+
+class Promotion(Part):
+    """Who says yes."""
+
+    approval: Literal["none", "required"] = Field(
+        default="none", description="`required`: a passed candidate waits for a person."
+    )
+
+
+class Monitoring(Part):
+    """What is watched after promotion."""
+
+    drift_window_days: int = Field(default=28, ge=1, description="Length of the trailing window.")
+    drift_threshold: float = Field(
+        default=0.1, gt=0, description="Value of a column's statistic from which on it has drifted."
+    )
+    report_rows: int = Field(
+        default=5_000, ge=100, description="Rows a side sampled for the Evidently report."
+    )

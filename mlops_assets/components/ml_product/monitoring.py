@@ -1,0 +1,244 @@
+"""Stage 8: performance, when the labels are there, and drift, each as daily rows.
+
+Performance joins predictions with outcomes two partitions later. Drift compares a trailing window
+of what was scored with the champion's own training set. Neither decides anything here.
+"""
+
+from collections.abc import Iterator
+from datetime import date, timedelta
+from typing import Any
+
+import dagster as dg
+import polars as pl
+
+from mlops_assets.components.automation import content_of
+from mlops_assets.components.metadata import picture, table
+from mlops_assets.components.ml_product import feature_view, scoring
+from mlops_assets.components.ml_product.evaluation import trained_through
+from mlops_assets.components.ml_product.product import Product
+from mlops_assets.components.ml_product.promotion import NAME as CHAMPION
+from mlops_assets.components.ml_product.training_set import DAY, LABEL
+from mlops_assets.components.ml_product.training_set import NAME as TRAINING_SET
+from mlops_assets.components.resources import LakehouseResource, ModelRegistryResource
+from mlops_assets.components.tables.publish import Table, publish
+from mlops_assets.components.tables.quality import Quality
+from mlops_assets.components.tables.table_asset import days_of
+from mlops_assets.ml.drift import Reference, Thresholds, daily_drift, evidently_report
+from mlops_assets.ml.metrics import binary_metrics
+from mlops_assets.ml.pictures import drift_picture
+from mlops_assets.stores.lakehouse import Lakehouse
+from mlops_assets.stores.model_registry import ModelRegistry, ModelVersion
+
+PERFORMANCE = "performance"
+DRIFT = "drift"
+_FIGURES = (
+    "base_rate", "mean_prediction", "auc", "pr_auc", "log_loss", "brier", "accuracy", "precision",
+    "recall", "calibration_error",
+)  # fmt: skip
+
+
+def performance(scored: pl.DataFrame, labels: pl.DataFrame, product: Product) -> pl.DataFrame:
+    """One row a day: how the predictions did against the outcomes that are known.
+
+    Args:
+        scored: predictions, the newest revision of each key.
+        labels: keys and `label`.
+        product: the declaration.
+
+    Returns:
+        `date`, `model_version`, `rows`, `labelled`, and the figures, null where a day has one
+        class or no label.
+    """
+    keys = product.spine.entity_keys
+    joined = scored.join(labels.select(*keys, LABEL), on=keys, how="left", maintain_order="left")
+    return pl.DataFrame(
+        [_day_figures(day, part) for (day,), part in joined.group_by(DAY, maintain_order=True)],
+        schema=_PERFORMANCE_SCHEMA,
+    ).sort(DAY)
+
+
+_PERFORMANCE_SCHEMA = {
+    DAY: pl.Date, "model_version": pl.Int64, "rows": pl.Int64, "labelled": pl.Int64,
+    **dict.fromkeys(_FIGURES, pl.Float64),
+}  # fmt: skip
+
+
+def performance_asset(product: Product) -> dg.AssetsDefinition:
+    """The asset: a day's row when its labels are complete."""
+    options = product.options(PERFORMANCE, performance, product.label)
+    own = Table(product.table(PERFORMANCE), None, Quality(), options["code_version"])
+    predictions = product.table(scoring.NAME)
+
+    @dg.asset(
+        **options,
+        description="Daily figures of the predictions, once the labels are known.",
+        partitions_def=product.scored_days,
+        backfill_policy=dg.BackfillPolicy.single_run(),
+        output_required=False,
+        dagster_type=dg.Nothing,
+        deps=[
+            product.read_from(predictions, 0, 0),
+            product.read_from(product.label.table, 0, product.label.known_after_days),
+        ],
+        automation_condition=content_of(predictions, product.label.table),
+    )
+    def asset(context: dg.AssetExecutionContext, lakehouse: LakehouseResource) -> Iterator[Any]:
+        store, days = lakehouse.store, days_of(context)
+        scored = scoring.newest_revision(
+            store.scan(predictions, first=days[0], last=days[-1]), product
+        ).collect()
+        last = days[-1] + timedelta(days=product.label.known_after_days)
+        labels = product.module.label(store.scan(product.label.table, first=days[0], last=last))
+        frame = performance(scored, labels.collect(), product)
+        yield from publish(context, store, own, frame, days)
+
+    return asset
+
+
+def drift_asset(product: Product) -> dg.AssetsDefinition:
+    """The asset: for each day, each column of a trailing window against the training set."""
+    options = product.options(DRIFT, drift, product.monitoring, product.columns)
+    own = Table(product.table(DRIFT), None, Quality(), options["code_version"])
+    back = product.monitoring.drift_window_days - 1
+    view, predictions = product.table(feature_view.NAME), product.table(scoring.NAME)
+
+    @dg.asset(
+        **options,
+        description="Daily distance of each feature, and of the prediction, from the champion's"
+        " training set, over a trailing window.",
+        partitions_def=product.scored_days,
+        backfill_policy=dg.BackfillPolicy.single_run(),
+        output_required=False,
+        dagster_type=dg.Nothing,
+        deps=[
+            product.read_from(view, -back, 0),
+            product.read_from(predictions, -back, 0),
+            product.key(CHAMPION),
+        ],
+        automation_condition=content_of(view, predictions),
+    )
+    def asset(
+        context: dg.AssetExecutionContext,
+        lakehouse: LakehouseResource,
+        registry: ModelRegistryResource,
+    ) -> Iterator[Any]:
+        store, models, days = lakehouse.store, registry.store, days_of(context)
+        version = models.champion(product.name)
+        if version is None:
+            raise dg.Failure(f"{product.name} has no champion; materialize one first")
+        reference = reference_rows(store, models, product, version)
+        first = max(days[0] - timedelta(days=back), trained_through(version) + timedelta(days=1))
+        current = scored_rows(store, product, first, days[-1])
+        frame = drift(reference, current, days, product, version)
+        for event in publish(context, store, own, frame, days):
+            if _is_of(event, days[-1]):
+                event = _with_pictures(
+                    event, models, product, version, reference, current, frame, days[-1]
+                )
+            yield event
+
+    return asset
+
+
+def drift(
+    reference: pl.DataFrame,
+    current: pl.DataFrame,
+    days: list[date],
+    product: Product,
+    version: ModelVersion,
+) -> pl.DataFrame:
+    """Rows of `daily_drift` with the version whose training set is the reference."""
+    known = Reference.of(
+        reference,
+        product.columns.numeric,
+        product.columns.categorical,
+        prediction="probability",
+    )
+    window = product.monitoring.drift_window_days
+    rows = daily_drift(known, current, days, window, _thresholds(product))
+    return rows.with_columns(pl.lit(version.version).alias("model_version"))
+
+
+def reference_rows(
+    store: Lakehouse, models: ModelRegistry, product: Product, version: ModelVersion
+) -> pl.DataFrame:
+    """The champion's training set at its pinned version, with what the champion says of it."""
+    pinned = int(version.tags["training_set_version"])
+    rows = store.scan(product.table(TRAINING_SET), version=pinned).collect()
+    return rows.with_columns(pl.Series("probability", models.load(version).predict(rows)))
+
+
+def scored_rows(store: Lakehouse, product: Product, first: date, last: date) -> pl.DataFrame:
+    """The feature view of the days, with the newest prediction of each row where there is one."""
+    keys = product.spine.entity_keys
+    view = store.scan(product.table(feature_view.NAME), first=first, last=last)
+    scored = scoring.newest_revision(
+        store.scan(product.table(scoring.NAME), first=first, last=last), product
+    )
+    return view.join(scored.select(*keys, "probability"), on=keys, how="left").collect()
+
+
+def _thresholds(product: Product) -> Thresholds:
+    limit = product.monitoring.drift_threshold
+    return Thresholds(numeric=limit, categorical=limit, prediction=limit)
+
+
+def _day_figures(day: Any, part: pl.DataFrame) -> dict[str, Any]:
+    known = part.drop_nulls(LABEL)
+    row: dict[str, Any] = {
+        DAY: day,
+        "model_version": part["model_version"].max(),
+        "rows": part.height,
+        "labelled": known.height,
+    }
+    if known.is_empty():
+        return row
+    metrics = binary_metrics(
+        known[LABEL].to_numpy(), known["probability"].to_numpy(), known["threshold"][0]
+    )
+    return row | {name: getattr(metrics, name) for name in _FIGURES}
+
+
+def _is_of(event: Any, day: date) -> bool:
+    if isinstance(event, dg.MaterializeResult):
+        return True
+    return isinstance(event, dg.AssetMaterialization) and event.partition == day.isoformat()
+
+
+def _with_pictures(
+    event: Any,
+    models: ModelRegistry,
+    product: Product,
+    version: ModelVersion,
+    reference: pl.DataFrame,
+    current: pl.DataFrame,
+    rows: pl.DataFrame,
+    last: date,
+) -> Any:
+    """The newest day also shows the heat map, the worst columns, and an Evidently report."""
+    newest = rows.filter(pl.col(DAY) == last).sort("value", descending=True, nulls_last=True)
+    window = product.monitoring.drift_window_days
+    recent = current.filter(pl.col(DAY) > last - timedelta(days=window))
+    report = evidently_report(
+        reference,
+        recent,
+        product.columns.numeric,
+        product.columns.categorical,
+        thresholds=_thresholds(product),
+        max_rows=product.monitoring.report_rows,
+    )
+    run = models.open(product.name, version.run_id)
+    path = f"monitoring/drift-{last.isoformat()}.html"
+    run.log_text(path, report.html)
+    shown = ["column", "statistic", "value", "threshold", "drifted", "missing_current"]
+    metadata = {
+        **(event.metadata or {}),
+        "drifted_columns": int(newest["drifted"].sum()),
+        "worst": table(newest.select(shown).head(10).with_columns(pl.selectors.float().round(4))),
+        "heat_map": picture(drift_picture(rows), "drift"),
+        "evidently_report": dg.MetadataValue.path(models.artifact_path(version.run_id, path)),
+        "mlflow_run": version.run_id,
+    }
+    if isinstance(event, dg.MaterializeResult):
+        return event._replace(metadata=metadata)
+    return event.with_metadata(metadata)

@@ -1,0 +1,154 @@
+"""A product: its declaration resolved to names, columns and functions, as the stages use it.
+
+No computation. A mistake in the declaration is found here, when the code location loads.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import date, timedelta
+from functools import cached_property
+from importlib import import_module
+from types import ModuleType
+from typing import Any
+
+import dagster as dg
+
+from mlops_assets.components.code_version import code_version
+from mlops_assets.components.ml_product import declaration as d
+from mlops_assets.components.tables.feature_table import DEFINITIONS
+from mlops_assets.ml.families import FeatureColumns, families
+from mlops_assets.ml.point_in_time import Definition, days_back
+
+
+@dataclass(frozen=True)
+class Product:
+    """What the stages know of a product."""
+
+    name: str
+    description: str
+    owners: tuple[str, ...]
+    problem: str
+    spine: d.Spine
+    label: d.Label
+    features: d.Features
+    training: d.Training
+    gates: d.Gates
+    promotion: d.Promotion
+    monitoring: d.Monitoring
+
+    def table(self, name: str) -> str:
+        """Name of one of the product's own tables."""
+        return f"{self.name}/{name}"
+
+    def key(self, name: str) -> dg.AssetKey:
+        """Asset key of one of the product's own assets."""
+        return dg.AssetKey([self.name, *name.split("/")])
+
+    @cached_property
+    def module(self) -> ModuleType:
+        """The problem: `DAYS`, `spine(...)` and `label(...)`, pure polars."""
+        module = import_module(self.problem)
+        if absent := [n for n in ("DAYS", "spine", "label") if not hasattr(module, n)]:
+            raise ValueError(f"{self.name}: {self.problem} lacks {', '.join(absent)}")
+        return module
+
+    @property
+    def days(self) -> dg.DailyPartitionsDefinition:
+        """The local days of the spine."""
+        return self.module.DAYS  # type: ignore[no-any-return]
+
+    @cached_property
+    def scored_days(self) -> dg.DailyPartitionsDefinition:
+        """The days that can have predictions: those after the first training cut-off."""
+        first = self.training.first_cutoff + timedelta(days=1)
+        end = self.days.end
+        return dg.DailyPartitionsDefinition(
+            first.isoformat(),
+            end_date=f"{end:%Y-%m-%d}" if end else None,
+            timezone=self.days.timezone,
+        )
+
+    @property
+    def lead(self) -> timedelta:
+        """Time between the prediction and the row's own time."""
+        return timedelta(hours=self.spine.lead_hours)
+
+    @cached_property
+    def definitions(self) -> dict[str, Definition]:
+        """Feature table to what is looked up in it."""
+        import_module(self.features.declared_in)
+        if unknown := [t for t in self.features.tables if t not in DEFINITIONS]:
+            raise ValueError(
+                f"{self.name}: no feature table {', '.join(unknown)} is declared in"
+                f" {self.features.declared_in}; there are {', '.join(sorted(DEFINITIONS))}"
+            )
+        return {t: DEFINITIONS[t] for t in self.features.tables}
+
+    def days_back(self, table: str) -> int:
+        """Daily partitions before a row's own day that a feature table's look-up can reach."""
+        back = days_back(self.definitions[table], self.lead)
+        if back is None:
+            raise ValueError(f"{self.name}: {table} has no time to live; give its definition one")
+        return back
+
+    @cached_property
+    def columns(self) -> FeatureColumns:
+        """What the model reads, in order."""
+        looked_up = [f for x in self.definitions.values() for f in x.features]
+        return FeatureColumns(
+            numeric=(*self.features.numeric, *looked_up),
+            categorical=tuple(self.features.categorical),
+        )
+
+    def check(self) -> Product:
+        """Resolve everything once, so that a mistake shows when the code location loads.
+
+        Raises:
+            ValueError: naming the product, the field and what would be good.
+        """
+        known = families()
+        for family in [*self.training.families, self.training.baseline]:
+            if family not in known:
+                raise ValueError(
+                    f"{self.name}: training.families names {family!r}; there are {sorted(known)}"
+                )
+        first, last = self.days.get_first_partition_key(), self.days.get_last_partition_key()
+        if not str(first) < self.training.first_cutoff.isoformat() < str(last):
+            raise ValueError(
+                f"{self.name}: training.first_cutoff {self.training.first_cutoff} is not between"
+                f" {first} and {last}, the days of the spine"
+            )
+        _ = self.columns, [self.days_back(t) for t in self.features.tables]
+        return self
+
+    def options(
+        self, name: str, function: Any, *settings: Any, kinds: set[str] | None = None
+    ) -> dict[str, Any]:
+        """Arguments of `dagster.asset` that all stages share.
+
+        Args:
+            name: the asset's name within the product.
+            function: what computes it; its code version follows this function.
+            settings: the parts of the declaration that it reads.
+            kinds: shown in the UI.
+        """
+        return {
+            "key": self.key(name),
+            "group_name": self.name,
+            "owners": list(self.owners),
+            "kinds": kinds or {"polars", "deltalake"},
+            "code_version": code_version(function, *(repr(s) for s in settings)),
+            "tags": {"product": self.name},
+        }
+
+    def read_from(self, table: str, first: int, last: int) -> dg.AssetDep:
+        """A daily dependency on a table's partitions from `first` to `last` days off."""
+        mapping = dg.TimeWindowPartitionMapping(
+            start_offset=first, end_offset=last, allow_nonexistent_upstream_partitions=True
+        )
+        return dg.AssetDep(dg.AssetKey(table.split("/")), partition_mapping=mapping)
+
+    def labels_known(self, day: date) -> str:
+        """The partition with which the labels of `day` are complete."""
+        return (day + timedelta(days=self.label.known_after_days)).isoformat()

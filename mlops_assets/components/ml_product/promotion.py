@@ -1,0 +1,213 @@
+"""Stage 6: the champion, which is what the registry's alias says and nothing else.
+
+A version is promoted only when each required gate has passed for it, by its rows in `gate_results`.
+With `promotion.approval: required` a passed candidate waits as a row in `promotions` until a person
+settles it, in the UI or by `mlops approve`.
+"""
+
+from datetime import UTC, datetime
+from typing import Any
+
+import dagster as dg
+import polars as pl
+from pydantic import Field
+
+from mlops_assets.components.automation import content_of
+from mlops_assets.components.ml_product.evaluation import GATE_RESULTS
+from mlops_assets.components.ml_product.packaging import GATE as BENTO_GATE
+from mlops_assets.components.ml_product.packaging import NAME as BENTO
+from mlops_assets.components.ml_product.product import Product
+from mlops_assets.components.resources import LakehouseResource, ModelRegistryResource
+from mlops_assets.ml.gates import REQUIRED
+from mlops_assets.stores.content import combine
+from mlops_assets.stores.lakehouse import Commit, Lakehouse
+from mlops_assets.stores.model_registry import CHAMPION, ModelRegistry, ModelVersion
+
+NAME = "champion"
+PROMOTIONS = "promotions"
+REQUEST = "promotion_request"
+GATES = REQUIRED | {BENTO_GATE}
+AUTOMATIC = "automation"
+
+
+class Approval(dg.Config):
+    """Who settles a waiting promotion."""
+
+    approved_by: str = Field(description="Name of the person who approves it.", min_length=1)
+    reason: str = Field(default="", description="Why, for those who read it later.")
+
+
+def refusals(store: Lakehouse, product: Product, version: ModelVersion) -> list[str]:
+    """Why a version may not be promoted; empty when each required gate passed last time."""
+    results = (
+        store.scan(product.table(GATE_RESULTS))
+        .filter(pl.col("digest") == version.digest)
+        .sort("judged_at")
+        .group_by("gate")
+        .agg(pl.col("passed").last(), pl.col("detail").last())
+        .collect()
+    )
+    passed = dict(results.select("gate", "passed").iter_rows())
+    details = dict(results.select("gate", "detail").iter_rows())
+    return [
+        f"{gate}: {details.get(gate, 'not judged')}"
+        for gate in sorted(GATES)
+        if not passed.get(gate, False)
+    ]
+
+
+def promote(
+    store: Lakehouse,
+    models: ModelRegistry,
+    product: Product,
+    version: ModelVersion,
+    by: str,
+    reason: str,
+    run_id: str,
+) -> None:
+    """Move the alias to a version that passed every gate, and say so in `promotions`.
+
+    The row is written first: a server loads a version only with such a row, so that a process
+    killed in between leaves a permission that the next run uses, never an alias without one.
+
+    Raises:
+        dagster.Failure: naming the gates that it did not pass.
+    """
+    if refused := refusals(store, product, version):
+        raise dg.Failure(
+            f"{product.name} version {version.version} is not promoted: {'; '.join(refused)}",
+            allow_retries=False,
+        )
+    write_promotion(store, product, version, "promoted", by, reason, run_id)
+    models.set_alias(product.name, CHAMPION, version.version)
+
+
+def write_promotion(
+    store: Lakehouse,
+    product: Product,
+    version: ModelVersion,
+    status: str,
+    by: str,
+    reason: str,
+    run_id: str,
+) -> None:
+    """Append a row to `promotions`: a version waits, or was promoted, by whom and why."""
+    row = {
+        "model_version": version.version,
+        "digest": version.digest,
+        "status": status,
+        "by": by,
+        "reason": reason,
+        "at": datetime.now(UTC),
+        "run_id": run_id,
+    }
+    store.append(product.table(PROMOTIONS), pl.DataFrame([row]), Commit(run_id=run_id, note=status))
+
+
+def waiting(store: Lakehouse, product: Product) -> dict[str, Any] | None:
+    """The newest row of `promotions` if it waits for a person."""
+    if not store.exists(product.table(PROMOTIONS)):
+        return None
+    row = store.scan(product.table(PROMOTIONS)).sort("at").last().collect().row(0, named=True)
+    return row if row["status"] == "waiting" else None
+
+
+def champion_assets(product: Product) -> list[dg.AssetsDefinition]:
+    """The champion; where a person must approve, the request that waits for one too."""
+    if product.promotion.approval == "none":
+        return [_promoted_at_once(product)]
+    return [_request(product), _promoted_by_a_person(product)]
+
+
+def _options(product: Product) -> dict[str, Any]:
+    return product.options(NAME, promote, product.promotion, kinds={"mlflow"}) | {
+        "description": "The promoted model: what serves and what scores.",
+        "dagster_type": dg.Nothing,
+    }
+
+
+def _promoted_at_once(product: Product) -> dg.AssetsDefinition:
+    @dg.asset(
+        **_options(product),
+        deps=[product.key(BENTO)],
+        automation_condition=content_of(product.table(BENTO), gated=True),
+    )
+    def asset(
+        context: dg.AssetExecutionContext,
+        lakehouse: LakehouseResource,
+        registry: ModelRegistryResource,
+    ) -> dg.MaterializeResult[Any]:
+        store, models = lakehouse.store, registry.store
+        version = _packaged(store, models, product)
+        promote(store, models, product, version, AUTOMATIC, "passed every gate", context.run_id)
+        return _result(version, AUTOMATIC)
+
+    return asset
+
+
+def _request(product: Product) -> dg.AssetsDefinition:
+    @dg.asset(
+        **product.options(REQUEST, waiting, product.promotion),
+        description="A candidate that passed every gate and waits for a person.",
+        dagster_type=dg.Nothing,
+        deps=[product.key(BENTO)],
+        automation_condition=content_of(product.table(BENTO), gated=True),
+    )
+    def asset(
+        context: dg.AssetExecutionContext,
+        lakehouse: LakehouseResource,
+        registry: ModelRegistryResource,
+    ) -> dg.MaterializeResult[Any]:
+        store, models = lakehouse.store, registry.store
+        version = _packaged(store, models, product)
+        write_promotion(store, product, version, "waiting", AUTOMATIC, "passed", context.run_id)
+        return dg.MaterializeResult(
+            data_version=dg.DataVersion(combine(waiting=version.digest)),
+            metadata={
+                "model_version": version.version,
+                "next": f"materialize {product.table(NAME)} with approved_by, or run"
+                f" `mlops approve {product.name} --by NAME`",
+            },
+        )
+
+    return asset
+
+
+def _promoted_by_a_person(product: Product) -> dg.AssetsDefinition:
+    @dg.asset(**_options(product), deps=[product.key(REQUEST)])
+    def asset(
+        context: dg.AssetExecutionContext,
+        config: Approval,
+        lakehouse: LakehouseResource,
+        registry: ModelRegistryResource,
+    ) -> dg.MaterializeResult[Any]:
+        store, models = lakehouse.store, registry.store
+        row = waiting(store, product)
+        if row is None:
+            raise dg.Failure(f"{product.name}: no promotion waits for approval", allow_retries=False)
+        version = models.get(product.name, row["model_version"])
+        promote(
+            store, models, product, version, config.approved_by, config.reason, context.run_id
+        )
+        return _result(version, config.approved_by)
+
+    return asset
+
+
+def _packaged(store: Lakehouse, models: ModelRegistry, product: Product) -> ModelVersion:
+    row = store.scan(product.table(BENTO)).collect().row(0, named=True)
+    return models.get(product.name, row["model_version"])
+
+
+def _result(version: ModelVersion, by: str) -> dg.MaterializeResult[Any]:
+    return dg.MaterializeResult(
+        data_version=dg.DataVersion(
+            combine(model=version.digest, threshold=version.tags["threshold"])
+        ),
+        metadata={
+            "model_version": version.version,
+            "family": version.tags["family"],
+            "approved_by": by,
+            "cutoff": version.tags["cutoff"],
+        },
+    )

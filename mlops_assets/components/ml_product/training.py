@@ -1,0 +1,320 @@
+"""Stage 3: one fit a family, the leaderboard that compares them, and the candidate.
+
+Each family is an asset of its own, so that one can run on a GPU and another be changed without the
+rest. Only training and validation days are read here: the choice of family, parameters and
+threshold never sees a day after the cut-off.
+"""
+
+import json
+import logging
+import tempfile
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import numpy as np
+import polars as pl
+
+from mlops_assets.components.automation import content_changed
+from mlops_assets.components.metadata import table
+from mlops_assets.components.ml_product.product import Product
+from mlops_assets.components.ml_product.training_set import DAY, LABEL, NAME, present_cutoff
+from mlops_assets.components.resources import LakehouseResource, ModelRegistryResource
+from mlops_assets.ml.families import FitOptions, Labelled, Model, family, save_model
+from mlops_assets.ml.metrics import BinaryMetrics, binary_metrics, choose_threshold
+from mlops_assets.ml.search import TrialResult, search
+from mlops_assets.ml.splits import split_by_day, time_folds
+from mlops_assets.stores.content import combine, content_hash
+from mlops_assets.stores.lakehouse import Commit, Lakehouse
+from mlops_assets.stores.model_registry import ModelRegistry
+from mlops_assets.stores.requirements import pinned
+from mlops_assets.stores.training_log import RunLog
+
+LEADERBOARD = "leaderboard"
+CANDIDATE = "candidate"
+MODEL_FOLDER = "model"
+
+log = logging.getLogger("mlops")
+
+
+def fit_name(family_name: str) -> str:
+    """Name of the asset of a family's fit."""
+    return f"fit_{family_name}"
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A fitted model and how it did on the validation days, which it was not fitted on."""
+
+    model: Model
+    params: dict[str, Any]
+    trials: list[TrialResult]
+    threshold: float
+    validation: BinaryMetrics
+    rows_train: int
+    rows_valid: int
+    seconds: float
+
+
+def fit(
+    product: Product, family_name: str, rows: pl.DataFrame, on_trial: Any = lambda trial: None
+) -> Fitted:
+    """Search a family's parameters on folds of the training days, then fit it on all of them.
+
+    Args:
+        product: the declaration; its baseline is fitted with its defaults, without a search.
+        family_name: the family.
+        rows: the training set; its last `validation_days` days are the validation.
+        on_trial: told each trial as it ends.
+    """
+    started = time.perf_counter()
+    settings = product.training
+    chosen = family(family_name)
+    days = rows[DAY].to_numpy()
+    train_rows, valid_rows = split_by_day(days, rows[DAY].max(), settings.validation_days)  # type: ignore[arg-type]
+    train, valid = _labelled(rows, train_rows), _labelled(rows, valid_rows)
+    options = FitOptions(settings.seed, settings.threads, _device(settings.device, chosen.name))
+    trials: list[TrialResult] = []
+    params = chosen.defaults()
+    if family_name != settings.baseline:
+        budget = settings.search
+        folds = time_folds(days[train_rows], budget.folds, budget.fold_days)
+        result = search(
+            chosen, train, folds, product.columns, trials=budget.trials, seconds=budget.seconds,
+            options=options, max_rows=budget.rows, on_trial=on_trial,
+        )  # fmt: skip
+        trials, params = list(result.trials), dict(result.best.params)
+    model = chosen.fit(train, valid, product.columns, params, options)
+    scores = model.predict(valid.frame)
+    threshold = choose_threshold(valid.label, scores, settings.threshold)
+    return Fitted(
+        model, params, trials, threshold, binary_metrics(valid.label, scores, threshold),
+        train.frame.height, valid.frame.height, time.perf_counter() - started,
+    )  # fmt: skip
+
+
+def fit_asset(product: Product, family_name: str) -> dg.AssetsDefinition:
+    """The asset of one family's fit: a row of figures; the model is in its MLflow run."""
+    name = fit_name(family_name)
+    role = "baseline" if family_name == product.training.baseline else "family"
+
+    @dg.asset(
+        **product.options(
+            name, fit, product.training, family(family_name).fit, kinds={"mlflow", family_name[:20]}
+        ),
+        description=f"The {role} {family_name}, fitted on the training set and judged on its"
+        " validation days.",
+        dagster_type=dg.Nothing,
+        deps=[product.key(NAME)],
+        automation_condition=content_changed(),
+    )
+    def asset(
+        context: dg.AssetExecutionContext,
+        lakehouse: LakehouseResource,
+        registry: ModelRegistryResource,
+    ) -> dg.MaterializeResult[Any]:
+        store = lakehouse.store
+        version = store.version(product.table(NAME))
+        rows = store.scan(product.table(NAME), version=version).collect().sort(
+            product.spine.entity_keys
+        )
+        tags = _tags(context, product, family_name, role, version)
+        with registry.store.training_run(product.name, tags=tags) as run:
+            fitted = fit(product, family_name, rows, _trial_logger(run, family_name))
+            digest = _keep(run, fitted, product)
+            record = _record(family_name, role, run.run_id, digest, fitted, version)
+        data_version = combine(model=digest, threshold=repr(fitted.threshold))
+        commit = Commit(run_id=context.run_id, data_versions={"": data_version})
+        store.overwrite(product.table(name), record, commit)
+        figures = {k: v for k, v in asdict(fitted.validation).items() if v is not None}
+        return dg.MaterializeResult(
+            data_version=dg.DataVersion(data_version),
+            metadata={
+                **figures,
+                "metric": fitted.validation.log_loss,
+                "threshold": fitted.threshold,
+                "seconds": fitted.seconds,
+                "trials": len(fitted.trials),
+                "params": dg.MetadataValue.json(fitted.params),
+                "mlflow_run": run.run_id,
+            },
+        )
+
+    return asset
+
+
+def leaderboard_asset(product: Product) -> dg.AssetsDefinition:
+    """All families and the baseline on the same validation days, best log loss first."""
+    fits = [fit_name(f) for f in (*product.training.families, product.training.baseline)]
+
+    @dg.asset(
+        **product.options(LEADERBOARD, leaderboard, fits),
+        description="All families and the baseline on the validation days, best first.",
+        dagster_type=dg.Nothing,
+        deps=[product.key(f) for f in fits],
+        automation_condition=content_changed(),
+    )
+    def asset(
+        context: dg.AssetExecutionContext, lakehouse: LakehouseResource
+    ) -> dg.MaterializeResult[Any]:
+        store = lakehouse.store
+        board = leaderboard(store, product, fits)
+        data_version = content_hash(board)
+        version = store.overwrite(product.table(LEADERBOARD), board, Commit(run_id=context.run_id))
+        shown = ["family", "role", "auc", "pr_auc", "log_loss", "brier", "trials", "seconds"]
+        return dg.MaterializeResult(
+            data_version=dg.DataVersion(data_version),
+            metadata={
+                "leaderboard": table(board.select(shown).with_columns(pl.selectors.float().round(4))),
+                "rows": board.height,
+                "delta_version": version,
+            },
+        )
+
+    return asset
+
+
+def leaderboard(store: Lakehouse, product: Product, fits: list[str]) -> pl.DataFrame:
+    """One row a fit, best validation log loss first; ties by name."""
+    rows = [store.scan(product.table(name)).collect() for name in fits]
+    return pl.concat(rows).sort("log_loss", "family")
+
+
+def candidate_asset(product: Product) -> dg.AssetsDefinition:
+    """The best family of the leaderboard, registered as a model version."""
+
+    @dg.asset(
+        **product.options(CANDIDATE, register, product.training.baseline, kinds={"mlflow"}),
+        description="The best family by validation log loss, as a version in the model registry.",
+        dagster_type=dg.Nothing,
+        deps=[product.key(LEADERBOARD)],
+        automation_condition=content_changed(),
+    )
+    def asset(
+        context: dg.AssetExecutionContext,
+        lakehouse: LakehouseResource,
+        registry: ModelRegistryResource,
+    ) -> dg.MaterializeResult[Any]:
+        record = register(lakehouse.store, registry.store, product)
+        store = lakehouse.store
+        data_version = combine(model=record["digest"], threshold=repr(record["threshold"]))
+        commit = Commit(run_id=context.run_id, data_versions={"": data_version})
+        store.overwrite(product.table(CANDIDATE), pl.DataFrame([record]), commit)
+        return dg.MaterializeResult(
+            data_version=dg.DataVersion(data_version),
+            metadata={
+                "model_version": record["model_version"],
+                "family": record["family"],
+                "metric": record["log_loss"],
+                "cutoff": record["cutoff"],
+                "mlflow_run": record["run_id"],
+            },
+        )
+
+    return asset
+
+
+def register(store: Lakehouse, registry: ModelRegistry, product: Product) -> dict[str, Any]:
+    """Register the best family; the same model again is the version that it already is."""
+    board = store.scan(product.table(LEADERBOARD)).collect()
+    best = board.filter(pl.col("role") == "family").row(0, named=True)
+    baseline = board.filter(pl.col("role") == "baseline").row(0, named=True)
+    sample = store.scan(product.table(NAME), version=best["training_set_version"]).head(50).collect()
+    features = sample.select(product.columns.names)
+    folder = registry.run_files(best["run_id"], MODEL_FOLDER)
+    from mlops_assets.ml.families import load_model
+
+    version = registry.register(
+        registry.open(product.name, best["run_id"]),
+        product.name,
+        folder,
+        inputs=features,
+        outputs=load_model(folder).predict(features),
+        tags={
+            "family": best["family"],
+            "threshold": repr(best["threshold"]),
+            "cutoff": best["cutoff"],
+            "training_set_version": str(best["training_set_version"]),
+            "baseline_run": baseline["run_id"],
+        },
+        pip_requirements=pinned(["polars", "numpy", *family(best["family"]).requirements()]),
+    )
+    return best | {"model_version": version.version, "baseline_run": baseline["run_id"]}
+
+
+def _labelled(rows: pl.DataFrame, mask: np.ndarray) -> Labelled:
+    part = rows.filter(mask)
+    return Labelled(part, part[LABEL].to_numpy())
+
+
+def _device(asked: str, family_name: str) -> str:
+    return asked
+
+
+def _trial_logger(run: RunLog, family_name: str) -> Any:
+    def note(trial: TrialResult) -> None:
+        log.info(
+            "%s trial %d: log loss %.4f in %.1f s", family_name, trial.number, trial.value,
+            trial.seconds,
+        )  # fmt: skip
+        run.log_trial(
+            family_name, trial.number, trial.params, trial.value, trial.fold_values, trial.seconds
+        )
+
+    return note
+
+
+def _keep(run: RunLog, fitted: Fitted, product: Product) -> str:
+    from mlops_assets.stores.model_package import folder_digest
+
+    run.log_params(fitted.params | {"threshold": fitted.threshold, "seed": product.training.seed})
+    figures = asdict(fitted.validation)
+    run.log_metrics({f"validation_{k}": float(v) for k, v in figures.items() if v is not None})
+    run.log_json("description.json", fitted.model.description())
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary) / MODEL_FOLDER
+        folder.mkdir()
+        save_model(fitted.model, folder)
+        digest = folder_digest(folder)
+        run.log_folder(MODEL_FOLDER, folder)
+    return digest
+
+
+def _tags(
+    context: dg.AssetExecutionContext, product: Product, family_name: str, role: str, version: int
+) -> dict[str, str]:
+    code = context.assets_def.code_versions_by_key[context.asset_key] or ""
+    return {
+        "mlflow.runName": f"{product.name} {family_name}",
+        "product": product.name,
+        "family": family_name,
+        "role": role,
+        "code_version": code,
+        "dagster_run_id": context.run_id,
+        "training_set_version": str(version),
+    }
+
+
+def _record(
+    family_name: str, role: str, run_id: str, digest: str, fitted: Fitted, version: int
+) -> pl.DataFrame:
+    return pl.DataFrame(
+        [
+            {
+                "family": family_name,
+                "role": role,
+                **asdict(fitted.validation),
+                "threshold": fitted.threshold,
+                "trials": len(fitted.trials),
+                "seconds": fitted.seconds,
+                "rows_train": fitted.rows_train,
+                "rows_valid": fitted.rows_valid,
+                "params": json.dumps(fitted.params, sort_keys=True),
+                "run_id": run_id,
+                "digest": digest,
+                "training_set_version": version,
+            }
+        ]
+    )

@@ -1,0 +1,158 @@
+"""Stage 2: the labelled rows through a cut-off day, with the versions of what they were made of.
+
+A new day does not cut a new set: the first is cut when its labels are there, later ones by a
+retrain decision, which names the cut-off. The set is one Delta version; its commit and its metadata
+pin the versions of every table that it was made of.
+"""
+
+import json
+from datetime import date, timedelta
+from typing import Any
+
+import dagster as dg
+import polars as pl
+from pydantic import Field
+
+from mlops_assets.components.automation import missing_or_code_changed
+from mlops_assets.components.metadata import preview, table_schema
+from mlops_assets.components.ml_product import feature_view
+from mlops_assets.components.ml_product.product import Product
+from mlops_assets.components.resources import LakehouseResource
+from mlops_assets.stores.content import content_hash
+from mlops_assets.stores.lakehouse import Commit, Lakehouse
+
+NAME = "training_set"
+LABEL = "label"
+DAY = "date"
+NEWEST = "newest"
+
+
+class CutOff(dg.Config):
+    """What a retrain decision says."""
+
+    cutoff: str = Field(
+        default="",
+        description=(
+            "Last local day to train on, YYYY-MM-DD; `newest` for the newest labelled day less the"
+            " holdout; empty keeps the present set's."
+        ),
+    )
+
+
+def labelled_rows(
+    store: Lakehouse, product: Product, first: date | None, last: date
+) -> pl.DataFrame:
+    """Rows of the feature view from `first` to `last` whose label is known, with the label."""
+    known_by = last + timedelta(days=product.label.known_after_days)
+    view = store.scan(product.table(feature_view.NAME), first=first, last=last)
+    labels = product.module.label(store.scan(product.label.table, first=first, last=known_by))
+    keys = product.spine.entity_keys
+    return (
+        view.join(labels.select(*keys, LABEL), on=keys, how="inner", maintain_order="left")
+        .collect()
+        .sort(keys)
+    )
+
+
+def newest_labelled_day(store: Lakehouse, product: Product) -> date:
+    """The newest local day whose labels are complete; the spine is the clock."""
+    today = date.fromisoformat(store.partitions(product.spine.table)[-1])
+    return today - timedelta(days=product.label.known_after_days)
+
+
+def training_set(product: Product) -> dg.AssetsDefinition:
+    """The asset."""
+    known = dg.SpecificPartitionsPartitionMapping(
+        [product.labels_known(product.training.first_cutoff)]
+    )
+
+    @dg.asset(
+        **product.options(
+            NAME,
+            labelled_rows,
+            product.label,
+            product.training.first_cutoff,
+            product.module.label,
+        ),
+        description="Labelled rows through the cut-off day; pins the versions it was made of.",
+        dagster_type=dg.Nothing,
+        deps=[
+            dg.AssetDep(product.key(feature_view.NAME), partition_mapping=known),
+            dg.AssetDep(dg.AssetKey(product.label.table.split("/")), partition_mapping=known),
+        ],
+        automation_condition=missing_or_code_changed(),
+    )
+    def asset(
+        context: dg.AssetExecutionContext, config: CutOff, lakehouse: LakehouseResource
+    ) -> dg.MaterializeResult[Any]:
+        store = lakehouse.store
+        cutoff = _cutoff(store, product, config.cutoff)
+        rows = labelled_rows(store, product, None, cutoff)
+        _require_both_classes(rows, product, cutoff)
+        data_version = content_hash(rows)
+        pinned = pinned_versions(store, product)
+        note = json.dumps({"cutoff": cutoff.isoformat(), "made_of": pinned})
+        commit = Commit(run_id=context.run_id, data_versions={"": data_version}, note=note)
+        version = store.overwrite(product.table(NAME), rows, commit)
+        return dg.MaterializeResult(
+            data_version=dg.DataVersion(data_version),
+            metadata={
+                "rows": rows.height,
+                "days": rows[DAY].n_unique(),
+                "cutoff": cutoff.isoformat(),
+                "label_share": float(rows[LABEL].mean()),  # type: ignore[arg-type]
+                "delta_version": version,
+                "made_of": dg.MetadataValue.json(pinned),
+                **preview(rows),
+                **table_schema(rows),
+            },
+        )
+
+    return asset
+
+
+def pinned_versions(store: Lakehouse, product: Product) -> dict[str, int]:
+    """The present Delta version of each table that a training set is made of."""
+    tables = [
+        product.table(feature_view.NAME),
+        product.spine.table,
+        product.label.table,
+        *product.features.tables,
+    ]
+    return {table: store.version(table) for table in tables}
+
+
+def present_cutoff(store: Lakehouse, product: Product, version: int | None = None) -> date | None:
+    """The cut-off of a version of the training set, None where there is no set yet."""
+    name = product.table(NAME)
+    if not store.exists(name):
+        return None
+    history = store.history(name)
+    if version is not None:
+        history = history.filter(pl.col("version") == version)
+    return date.fromisoformat(json.loads(history["note"][0])["cutoff"])
+
+
+def _cutoff(store: Lakehouse, product: Product, asked: str) -> date:
+    if not asked:
+        return present_cutoff(store, product) or product.training.first_cutoff
+    newest = newest_labelled_day(store, product)
+    if asked == NEWEST:
+        return newest - timedelta(days=product.training.holdout_days)
+    cutoff = date.fromisoformat(asked)
+    if cutoff > newest:
+        raise dg.Failure(
+            f"{product.name}: cutoff {cutoff} is after {newest}, the newest day whose labels are"
+            " known; choose that day or an earlier one.",
+            allow_retries=False,
+        )
+    return cutoff
+
+
+def _require_both_classes(rows: pl.DataFrame, product: Product, cutoff: date) -> None:
+    if rows[LABEL].n_unique() < 2:
+        raise dg.Failure(
+            f"{product.name}: the {rows.height} labelled rows through {cutoff} have"
+            f" {rows[LABEL].n_unique()} classes; training needs both. Is the cut-off too early?",
+            allow_retries=False,
+        )

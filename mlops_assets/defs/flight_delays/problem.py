@@ -1,0 +1,36 @@
+"""The problem: which flights to predict, when, and what being late means. Pure polars."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import polars as pl
+
+from mlops_assets.defs.nyc_flights.days import DAYS
+from mlops_assets.defs.nyc_flights.expressions import calendar_features
+
+__all__ = ["DAYS", "label", "spine"]
+
+LEAD = timedelta(hours=2)
+LATE_MINUTES = 15
+
+
+def spine(flight_schedule: pl.LazyFrame) -> pl.LazyFrame:
+    """One row a scheduled flight, asked two hours before it is scheduled to leave."""
+    return flight_schedule.with_columns(
+        (pl.col("scheduled_departure") - LEAD).alias("prediction_time"),
+        pl.col("scheduled_departure").dt.truncate("1h").alias("departure_hour"),
+        *calendar_features(),
+    )
+
+
+def label(flight_events: pl.LazyFrame) -> pl.LazyFrame:
+    """1 where a flight arrived 15 minutes late or more; cancelled and diverted ones have none."""
+    return flight_events.filter(pl.col("event") == "arrival").select(
+        pl.col("flight_date").alias("date"),
+        "carrier",
+        "flight",
+        "origin",
+        (pl.col("delay") >= LATE_MINUTES).cast(pl.Int8).alias("label"),
+        pl.col("available_at").alias("known_at"),
+    )

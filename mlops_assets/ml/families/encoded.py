@@ -1,0 +1,88 @@
+"""What the models of this folder share: an encoder in front, a check behind, two JSON files.
+
+A family may return any `Model`; one that subclasses `EncodedModel` writes only how it turns an
+encoded frame into probabilities and which files hold its own weights.
+"""
+
+from __future__ import annotations
+
+import json
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import polars as pl
+
+from mlops_assets.ml.families.base import FeatureColumns
+from mlops_assets.ml.families.encoders import Encoder
+
+_ENCODER_FILE = "encoder.json"
+_FACTS_FILE = "facts.json"
+
+
+@dataclass(frozen=True)
+class EncodedModel(ABC):
+    """A model that reads a frame through an `Encoder`.
+
+    Attributes:
+        encoder: fitted on the training rows.
+        facts: what `description` gives, ready for JSON.
+    """
+
+    encoder: Encoder
+    facts: dict[str, Any]
+
+    family: ClassVar[str]
+
+    @property
+    def columns(self) -> FeatureColumns:
+        """What the model reads."""
+        return self.encoder.columns
+
+    def description(self) -> dict[str, Any]:
+        """Small facts about the fit."""
+        return dict(self.facts)
+
+    def predict(self, frame: pl.DataFrame) -> np.ndarray:
+        """P(label = 1) of each row: float64, shape (rows,); see `Model.predict`.
+
+        Raises:
+            FeatureError: a feature column that is missing, infinite or of an unreadable type.
+            ArithmeticError: a prediction that is not a finite number.
+        """
+        if not frame.height:
+            self.encoder.codes(frame)
+            return np.empty(0)
+        probability = self.probability(frame).astype(np.float64)
+        if odd := int(np.count_nonzero(~np.isfinite(probability))):
+            raise ArithmeticError(
+                f"{self.family}: {odd} of {frame.height} predictions are not finite; "
+                "the fit has diverged, do not use this model"
+            )
+        return probability
+
+    def save(self, folder: Path) -> None:
+        """Write the encoder, the facts and the weights to an existing folder."""
+        _write_json(folder / _ENCODER_FILE, self.encoder.to_json())
+        _write_json(folder / _FACTS_FILE, self.facts)
+        self.save_weights(folder)
+
+    @abstractmethod
+    def probability(self, frame: pl.DataFrame) -> np.ndarray:
+        """P(label = 1) of at least one row, unchecked: any float type, shape (rows,)."""
+
+    @abstractmethod
+    def save_weights(self, folder: Path) -> None:
+        """Write what the encoder and the facts do not hold."""
+
+
+def load_encoder_and_facts(folder: Path) -> tuple[Encoder, dict[str, Any]]:
+    """Read what `EncodedModel.save` wrote beside the weights."""
+    encoder = Encoder.from_json(json.loads((folder / _ENCODER_FILE).read_text()))
+    return encoder, json.loads((folder / _FACTS_FILE).read_text())
+
+
+def _write_json(path: Path, content: dict[str, Any]) -> None:
+    path.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n")

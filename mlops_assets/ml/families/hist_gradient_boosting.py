@@ -1,0 +1,155 @@
+"""Gradient boosting on histograms by scikit-learn: the quickest good model on a few columns.
+
+Categories are split natively, by codes; a column keeps its most frequent levels, at most as many
+as there are bins, and all others count as missing. scikit-learn keeps the rounds up to the stop,
+not to the best one, so the patience is short. Stored by skops, which loads trusted types only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+import polars as pl
+
+from mlops_assets.ml.families.artifact import ModelFileError
+from mlops_assets.ml.families.base import (
+    FeatureColumns,
+    FitOptions,
+    Labelled,
+    check_both_classes,
+    choose_device,
+    complete_params,
+)
+from mlops_assets.ml.families.encoded import EncodedModel, load_encoder_and_facts
+from mlops_assets.ml.families.encoders import Encoder
+
+if TYPE_CHECKING:
+    import optuna
+    from sklearn.ensemble import HistGradientBoostingClassifier
+
+NAME = "hist_gradient_boosting"
+_WEIGHTS_FILE = "model.skops"
+
+# Beside what skops trusts by itself. The two last are how the classifier passes numbers by its own
+# encoder of categories; a partial can call a trusted function only.
+_TRUSTED = frozenset(
+    {
+        "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
+        "sklearn.utils.validation.check_array",
+        "functools.partial",
+    }
+)
+
+
+@dataclass(frozen=True)
+class HistGradientBoostingModel(EncodedModel):
+    """Boosted trees in scikit-learn's classifier."""
+
+    classifier: HistGradientBoostingClassifier
+
+    family: ClassVar[str] = NAME
+
+    def probability(self, frame: pl.DataFrame) -> np.ndarray:
+        """P(label = 1) of each row."""
+        return self.classifier.predict_proba(self.encoder.matrix(frame))[:, 1]
+
+    def save_weights(self, folder: Path) -> None:
+        """Write the classifier in skops' format."""
+        import skops.io
+
+        skops.io.dump(self.classifier, folder / _WEIGHTS_FILE)
+
+
+class HistGradientBoosting:
+    """scikit-learn's HistGradientBoostingClassifier."""
+
+    name = NAME
+
+    def defaults(self) -> dict[str, Any]:
+        """Every parameter with its default."""
+        return {
+            "learning_rate": 0.06,
+            "rounds": 300,
+            "patience": 15,
+            "max_leaf_nodes": 31,
+            "min_samples_leaf": 40,
+            "l2_regularization": 1.0,
+            "max_features": 0.5,
+            "max_bins": 127,
+        }
+
+    def suggest(self, trial: optuna.Trial) -> dict[str, Any]:
+        """Parameters for one trial: rate, tree size and regularisation."""
+        return self.defaults() | {
+            "learning_rate": trial.suggest_float("learning_rate", 0.03, 0.2, log=True),
+            "max_leaf_nodes": trial.suggest_int("max_leaf_nodes", 15, 63, log=True),
+            "min_samples_leaf": trial.suggest_int("min_samples_leaf", 20, 400, log=True),
+            "l2_regularization": trial.suggest_float("l2_regularization", 0.01, 100.0, log=True),
+            "max_features": trial.suggest_float("max_features", 0.2, 1.0),
+        }
+
+    def fit(
+        self,
+        train: Labelled,
+        valid: Labelled | None,
+        columns: FeatureColumns,
+        params: Mapping[str, Any],
+        options: FitOptions,
+    ) -> HistGradientBoostingModel:
+        """Boost until the log loss on `valid` has not fallen for `patience` rounds."""
+        from threadpoolctl import threadpool_limits
+
+        values = complete_params(self, params)
+        check_both_classes(train)
+        device = choose_device(NAME, options.device, None)
+        encoder = Encoder.fit(train.frame, columns, most_levels=values["max_bins"])
+        classifier = _classifier(values, columns, options.seed, stop_early=valid is not None)
+        judge = (
+            {} if valid is None else {"X_val": encoder.matrix(valid.frame), "y_val": valid.label}
+        )
+        with threadpool_limits(options.threads):
+            classifier.fit(encoder.matrix(train.frame), train.label, **judge)
+        facts = {"rounds": int(classifier.n_iter_), "device": device}
+        if valid is not None:
+            facts["valid_log_loss"] = -float(classifier.validation_score_[-1])
+        options.tell(f"{NAME}: {facts['rounds']} rounds")
+        return HistGradientBoostingModel(encoder, facts, classifier)
+
+    def load(self, folder: Path) -> HistGradientBoostingModel:
+        """Read what a model's `save` wrote.
+
+        Raises:
+            ModelFileError: the file holds a type that is not trusted.
+        """
+        import skops.io
+
+        path = folder / _WEIGHTS_FILE
+        if strange := set(skops.io.get_untrusted_types(file=path)) - _TRUSTED:
+            raise ModelFileError(f"{path} holds types not trusted: {', '.join(sorted(strange))}")
+        encoder, facts = load_encoder_and_facts(folder)
+        return HistGradientBoostingModel(
+            encoder, facts, skops.io.load(path, trusted=sorted(_TRUSTED))
+        )
+
+
+def _classifier(
+    values: Mapping[str, Any], columns: FeatureColumns, seed: int, stop_early: bool
+) -> HistGradientBoostingClassifier:
+    from sklearn.ensemble import HistGradientBoostingClassifier
+
+    own = ("learning_rate", "max_leaf_nodes", "min_samples_leaf", "l2_regularization")
+    return HistGradientBoostingClassifier(
+        **{name: values[name] for name in (*own, "max_features", "max_bins")},
+        max_iter=values["rounds"],
+        n_iter_no_change=values["patience"],
+        early_stopping=stop_early,
+        categorical_features=[name in columns.categorical for name in columns.names],
+        random_state=seed,
+    )
+
+
+FAMILY = HistGradientBoosting()

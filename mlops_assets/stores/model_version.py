@@ -1,0 +1,61 @@
+"""One version of a registered model, and its files on this machine, checked against its digest."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import unquote, urlparse
+
+from mlops_assets.stores.model_package import DATA, folder_digest
+
+
+class DigestMismatch(ValueError):
+    """The files of a version are not those that were registered."""
+
+
+@dataclass(frozen=True)
+class ModelVersion:
+    """One registered model; `digest` is the sha256 of its files, `source` where MLflow has them."""
+
+    name: str
+    version: int
+    run_id: str
+    digest: str
+    tags: Mapping[str, str] = field(default_factory=dict)
+    aliases: tuple[str, ...] = ()
+    source: str = ""
+
+
+def verified_files(version: ModelVersion, tracking_uri: str, cache: Path) -> Path:
+    """Return the folder of the model's files, fetched into `cache` unless they are local.
+
+    Raises:
+        DigestMismatch: if they are not the files that were registered.
+    """
+    folder = _local_package(version, tracking_uri, cache) / DATA
+    found = folder_digest(folder)
+    if found != version.digest:
+        raise DigestMismatch(
+            f"{version.name} {version.version}: the files in {folder} have digest {found[:12]}, "
+            f"registered was {version.digest[:12]}; do not serve them"
+        )
+    return folder
+
+
+def _local_package(version: ModelVersion, tracking_uri: str, cache: Path) -> Path:
+    place = urlparse(version.source)
+    if place.scheme in ("", "file"):
+        return Path(unquote(place.path))
+    target = cache / version.digest
+    if not target.exists():
+        from mlflow.artifacts import download_artifacts
+
+        cache.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=cache) as temporary:
+            fetched = download_artifacts(
+                artifact_uri=version.source, dst_path=temporary, tracking_uri=tracking_uri
+            )
+            Path(fetched).rename(target)
+    return target
