@@ -23,7 +23,7 @@ class Contract(BaseModel):
 
     product: str
     model_version: str
-    task: Literal["binary_classification"]
+    task: Literal["binary"]
     threshold: float = Field(ge=0, le=1)
     numeric: tuple[str, ...]
     categorical: tuple[str, ...]

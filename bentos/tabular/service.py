@@ -54,10 +54,19 @@ class Prediction(BaseModel):
     tracing={"excluded_urls": ["predict"]},
 )
 class Tabular:
-    """Predictions of one model, loaded before the service reports that it is ready."""
+    """Predictions of one model, loaded and tried before the service reports that it is ready.
+
+    Raises:
+        ValueError: if the model reads other features than its contract names.
+    """
 
     def __init__(self) -> None:
         self._model = load_model(HERE / "model")
+        columns = self._model.columns
+        if (columns.numeric, columns.categorical) != (CONTRACT.numeric, CONTRACT.categorical):
+            raise ValueError(f"the model reads {columns}, its contract says {CONTRACT}")
+        # The first prediction also initialises the library; a row of nulls is a row.
+        self._model.predict(pl.DataFrame([dict.fromkeys(SCHEMA)], schema=SCHEMA))
 
     @bentoml.api
     async def predict(

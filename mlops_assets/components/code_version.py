@@ -36,9 +36,10 @@ def _parts(roots: tuple[Any, ...]) -> Iterator[str]:
         if id(thing) in seen or isinstance(thing, ModuleType):
             continue
         seen.add(id(thing))
+        thing = thing.__func__ if inspect.ismethod(thing) else thing
         if inspect.isfunction(thing) or inspect.isclass(thing):
-            if _package(thing) in ours:
-                yield f"{thing.__module__}.{thing.__qualname__} {_normalized(thing)}"
+            if _package(thing) in ours and (source := _normalized(thing)):
+                yield f"{thing.__module__}.{thing.__qualname__} {source}"
                 pending.extend(_references(thing))
         elif not callable(thing):
             yield repr(thing)
@@ -48,8 +49,12 @@ def _package(thing: Any) -> str:
     return (getattr(thing, "__module__", None) or "").split(".")[0]
 
 
-def _normalized(thing: Callable[..., Any] | type) -> str:
-    tree = ast.parse(textwrap.dedent(inspect.getsource(thing)))
+def _normalized(thing: Callable[..., Any] | type) -> str | None:
+    try:
+        source = inspect.getsource(thing)
+    except OSError:  # what a decorator generates, a dataclass's __init__ say, follows its class
+        return None
+    tree = ast.parse(textwrap.dedent(source))
     for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef | ast.ClassDef | ast.AsyncFunctionDef):
             body = node.body

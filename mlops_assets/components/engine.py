@@ -10,10 +10,12 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import groupby
 
 import dagster as dg
+from dagster._core.definitions.asset_daemon_cursor import AssetDaemonCursor
 from dagster._serdes import deserialize_value, serialize_value
 from dagster._utils.warnings import disable_dagster_warnings
 
@@ -83,13 +85,21 @@ class Engine:
             RuntimeError: when it does not come to rest within MAX_TICKS.
         """
         report = report or Report()
+        storage = self.instance.daemon_cursor_storage
+        cursor = storage.get_cursor_values({_CURSOR}).get(_CURSOR)
         for _ in range(MAX_TICKS):
-            requested, cursor = self._tick()
+            requested, cursor = self._tick(cursor)
             report.ticks += 1
+            failed: set[dg.AssetKey] = set()
             for assets, partitions in self._runs(requested):
-                report.runs.append(self.run(assets, partitions))
-            # Kept only now: a process that is killed above asks for the same again.
-            self.instance.daemon_cursor_storage.set_cursor_values({_CURSOR: cursor})
+                ready = [k for k in assets if not self._parents(k) & failed]
+                done = self.run(ready, partitions) if ready else None
+                report.runs += [done] if done else []
+                failed |= set(assets) - set(ready) | (set(ready) if done and done.error else set())
+            # Kept only after the runs, and not after one that failed: the next settling asks for
+            # what a killed or failed one left undone, and what was done since counts as handled.
+            if not report.errors:
+                storage.set_cursor_values({_CURSOR: cursor})
             if not requested:
                 return report
         raise RuntimeError(
@@ -122,13 +132,15 @@ class Engine:
         self._on_run(done)
         return done
 
-    def _tick(self) -> tuple[dict[dg.AssetKey, set[str | None]], str]:
-        kept = self.instance.daemon_cursor_storage.get_cursor_values({_CURSOR}).get(_CURSOR)
-        with disable_dagster_warnings():
+    def _parents(self, key: dg.AssetKey) -> set[dg.AssetKey]:
+        return set(self.graph.get(key).parent_keys)
+
+    def _tick(self, cursor: str | None) -> tuple[dict[dg.AssetKey, set[str | None]], str]:
+        with disable_dagster_warnings(), _silent("dagster.automation_condition_tester"):
             result = dg.evaluate_automation_conditions(
                 self.definitions,
                 self.instance,
-                cursor=deserialize_value(kept) if kept else None,  # type: ignore[arg-type]
+                cursor=deserialize_value(cursor, AssetDaemonCursor) if cursor else None,
             )
         requested = {
             key: set(result.get_requested_partitions(key))
@@ -166,6 +178,21 @@ class Engine:
                 span = []
                 spans.append(span)
         return [s for s in spans if s]
+
+
+@contextmanager
+def _silent(name: str) -> Iterator[None]:
+    """Drop a logger's records: the evaluator tells of every asset at every tick."""
+    logger = logging.getLogger(name)
+    logger.addFilter(_nothing)
+    try:
+        yield
+    finally:
+        logger.removeFilter(_nothing)
+
+
+def _nothing(record: logging.LogRecord) -> bool:
+    return False
 
 
 def _reason(result: dg.ExecuteInProcessResult) -> str:

@@ -10,6 +10,7 @@ uses PostgreSQL, see deployments/.
 from __future__ import annotations
 
 import os
+import tempfile
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -39,7 +40,9 @@ class LocalEventLog(ConsolidatedSqliteEventLogStorage):
         cls, inst_data: ConfigurableClassData | None, config_value: Mapping[str, Any]
     ) -> LocalEventLog:
         """Build it from dagster.yaml."""
-        folder = config_value.get("base_dir") or Path(os.environ["DAGSTER_HOME"]) / "events"
+        # Without DAGSTER_HOME Dagster's own stores are temporary too.
+        home = os.environ.get("DAGSTER_HOME") or tempfile.mkdtemp(prefix="dagster-")
+        folder = config_value.get("base_dir") or Path(home) / "events"
         return cls(base_dir=str(folder), inst_data=inst_data)
 
     @cached_property

@@ -48,7 +48,8 @@ class RankedScores:
         ranked = probability[order]
         self._positive = label[order] == 1
         self._block = block[order]
-        self._last_of_tie = np.flatnonzero(np.append(ranked[1:] != ranked[:-1], True))
+        ends = np.flatnonzero(np.append(ranked[1:] != ranked[:-1], True)) + 1
+        self._cuts = np.append(0, ends)  # rows taken at each step of the curves
 
     def auc(self, weight: np.ndarray) -> float:
         """Area under the ROC curve with weights of shape (blocks,); NaN if a class has none."""
@@ -56,8 +57,8 @@ class RankedScores:
         alarms = taken - hits
         if not hits[-1] or not alarms[-1]:
             return float("nan")
-        trapezoids = np.diff(alarms, prepend=0.0) * (hits + np.append(0.0, hits[:-1]))
-        return float(trapezoids.sum() / (2 * hits[-1] * alarms[-1]))
+        area = (alarms[1:] - alarms[:-1]) @ (hits[1:] + hits[:-1]) / 2
+        return float(area / (hits[-1] * alarms[-1]))
 
     def pr_auc(self, weight: np.ndarray) -> float:
         """Average precision with weights of shape (blocks,); NaN if a class has none."""
@@ -65,13 +66,15 @@ class RankedScores:
         if not hits[-1] or hits[-1] == taken[-1]:
             return float("nan")
         precision = np.divide(hits, taken, out=np.zeros_like(hits), where=taken > 0)
-        return float(precision @ np.diff(hits, prepend=0.0) / hits[-1])
+        return float(precision[1:] @ (hits[1:] - hits[:-1]) / hits[-1])
 
     def _cumulative(self, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Weight of label 1, and of all rows, at or above each distinct score, highest first."""
+        """Weight of label 1, and of all rows, above each cut; from 0 to all."""
         row_weight = weight.astype(np.float64)[self._block]
-        hits = np.cumsum(row_weight * self._positive)[self._last_of_tie]
-        return hits, np.cumsum(row_weight)[self._last_of_tie]
+        hits, taken = np.zeros(row_weight.size + 1), np.zeros(row_weight.size + 1)
+        np.cumsum(row_weight * self._positive, out=hits[1:])
+        np.cumsum(row_weight, out=taken[1:])
+        return hits[self._cuts], taken[self._cuts]
 
 
 def bootstrap_metrics(

@@ -31,6 +31,8 @@ _HOST = "127.0.0.1"
 _POLL = 0.05
 _GRACE = 5
 _REQUEST_LIMIT = 60.0
+# The port is open before a worker takes requests from it; a probe may not wait for that one.
+_PROBE_LIMIT = 0.5
 
 
 class RequestRefused(ValueError):
@@ -113,7 +115,7 @@ def _wait_until_ready(
             return f"the server ended with status {server.returncode}"
         if any(not _is_alive(worker) for worker in workers):
             return "a worker died before it was ready"
-        workers[:] = server.children(recursive=True)
+        workers += [child for child in server.children(recursive=True) if child not in workers]
         if workers and _is_ready(port):
             return None
         time.sleep(_POLL)
@@ -129,14 +131,16 @@ def _is_alive(process: psutil.Process) -> bool:
 
 def _is_ready(port: int) -> bool:
     try:
-        status, _ = _request(port, "GET", "/readyz")
+        status, _ = _request(port, "GET", "/readyz", limit=_PROBE_LIMIT)
     except (OSError, http.client.HTTPException):
         return False
     return status == http.client.OK
 
 
-def _request(port: int, method: str, path: str, body: str | None = None) -> tuple[int, str]:
-    connection = http.client.HTTPConnection(_HOST, port, timeout=_REQUEST_LIMIT)
+def _request(
+    port: int, method: str, path: str, body: str | None = None, limit: float = _REQUEST_LIMIT
+) -> tuple[int, str]:
+    connection = http.client.HTTPConnection(_HOST, port, timeout=limit)
     try:
         connection.request(method, path, body, {"Content-Type": "application/json"})
         response = connection.getresponse()
@@ -149,11 +153,14 @@ def _end(server: psutil.Popen, workers: list[psutil.Process]) -> None:
     """Ask the server to stop, then kill what is left of it.
 
     Workers are in sessions of their own, out of reach of a signal to the server's group, and
-    outlive a server that is killed: they are ended one by one.
+    outlive a server that is killed: they are ended one by one. While it is suspended, the server
+    starts no other.
     """
     with suppress(psutil.NoSuchProcess):
+        server.suspend()
         workers = [*workers, *server.children(recursive=True)]
         server.terminate()
+        server.resume()
     _, alive = psutil.wait_procs([server, *workers], timeout=_GRACE)
     for process in alive:
         with suppress(psutil.NoSuchProcess):

@@ -46,6 +46,17 @@ def source_files(model_folder: Path, contract: Mapping[str, Any]) -> dict[str, b
     return code | {f"{_BESIDE_SERVICE}/{path}": content for path, content in beside.items()}
 
 
+def model_requirements(model_folder: Path) -> list[str]:
+    """Return pins for what a saved model needs to be loaded and to predict.
+
+    Raises:
+        ModelFileError: if `model_folder` is not as `save_model` wrote it.
+    """
+    code = _code(read_manifest(model_folder)["family"])
+    own = {path: text for path, text in code.items() if path.startswith("mlops_assets/")}
+    return pinned(imported_packages(own.values(), ours=_CODE))
+
+
 def source_version(files: Mapping[str, bytes]) -> str:
     """Return the version of a Bento of these files: 32 hex digits."""
     return combine(**{path: hashlib.sha256(content).hexdigest() for path, content in files.items()})

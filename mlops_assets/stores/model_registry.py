@@ -70,19 +70,44 @@ class ModelRegistry:
     # --- trainings ---------------------------------------------------------------------------
 
     def training_run(
-        self, product: str, *, tags: Mapping[str, str], parent_run_id: str | None = None
+        self,
+        product: str,
+        *,
+        tags: Mapping[str, str],
+        name: str | None = None,
+        parent_run_id: str | None = None,
     ) -> AbstractContextManager[RunLog]:
         """Return a context in which one training of `product` is written down.
 
-        The run ends with the block, as failed where the block raises.
+        The run is shown as `name`, or as the product. It ends with the block, as failed where the block raises.
         """
         return open_run(
             self._client,
             self._experiment_id(product),
-            product,
+            name or product,
             tags=tags,
             parent_run_id=parent_run_id,
         )
+
+    def open(self, product: str, run_id: str) -> RunLog:
+        """Return a training that has ended, to add what is learned of its model later."""
+        return RunLog(self._client, self._experiment_id(product), run_id)
+
+    def run_files(self, run_id: str, path: str) -> Path:
+        """Return a local folder with the files that a training keeps under `path`; read-only."""
+        return Path(self._client.download_artifacts(run_id, path))
+
+    def run_param(self, run_id: str, name: str) -> str:
+        """Return a parameter of a training, as text.
+
+        Raises:
+            KeyError: if the training recorded no such parameter.
+        """
+        return self._client.get_run(run_id).data.params[name]
+
+    def artifact_uri_of(self, run_id: str, path: str) -> str:
+        """Return where a training's file `path` is kept."""
+        return f"{self._client.get_run(run_id).info.artifact_uri}/{path}"
 
     def register(
         self,

@@ -86,6 +86,10 @@ class RunLog:
             file.write_bytes(content)
             self.client.log_artifact(self.run_id, str(file), folder or None)
 
+    def log_folder(self, path: str, folder: Path) -> None:
+        """Keep the files of `folder` as the run's folder `path`."""
+        self.client.log_artifacts(self.run_id, str(folder), path)
+
     def log_text(self, path: str, text: str) -> None:
         """Keep `text` as the run's file `path`, in UTF-8."""
         self.log_bytes(path, text.encode())

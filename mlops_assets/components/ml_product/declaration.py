@@ -3,10 +3,20 @@
 from __future__ import annotations
 
 from datetime import date
-from typing import Literal
+from typing import Annotated, Any, Literal
 
 import dagster as dg
 from pydantic import Field
+
+
+def _day(context: dg.ResolutionContext, value: Any) -> date:
+    try:
+        return date.fromisoformat(str(context.resolve_value(value)))
+    except ValueError:
+        raise ValueError(f"{value!r} is not a day; write it as 2013-07-31") from None
+
+
+Day = Annotated[date, dg.Resolver(_day, model_field_type=str)]
 
 
 class Part(dg.Model, dg.Resolvable):
@@ -54,7 +64,7 @@ class Search(Part):
 class Training(Part):
     """How a candidate comes about."""
 
-    first_cutoff: date = Field(description="Last local day of the first training set.")
+    first_cutoff: Day = Field(description="Last local day of the first training set.")
     validation_days: int = Field(
         default=31,
         ge=1,

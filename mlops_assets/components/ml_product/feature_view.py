@@ -36,7 +36,7 @@ def compute(store: Lakehouse, product: Product, first: date, last: date) -> pl.D
     ]
     keys = [*product.spine.entity_keys, "prediction_time"]
     features = [*product.columns.numeric, *product.columns.categorical]
-    return join_all(rows, reads).select(dict.fromkeys([*keys, *features]))
+    return join_all(rows, reads).select(list(dict.fromkeys([*keys, *features])))
 
 
 def feature_view(product: Product) -> dg.AssetsDefinition:

@@ -219,7 +219,7 @@ def _with_pictures(
     newest = rows.filter(pl.col(DAY) == last).sort("value", descending=True, nulls_last=True)
     window = product.monitoring.drift_window_days
     recent = current.filter(pl.col(DAY) > last - timedelta(days=window))
-    report = evidently_report(
+    html, _ = evidently_report(
         reference,
         recent,
         product.columns.numeric,
@@ -229,14 +229,14 @@ def _with_pictures(
     )
     run = models.open(product.name, version.run_id)
     path = f"monitoring/drift-{last.isoformat()}.html"
-    run.log_text(path, report.html)
+    run.log_text(path, html)
     shown = ["column", "statistic", "value", "threshold", "drifted", "missing_current"]
     metadata = {
         **(event.metadata or {}),
         "drifted_columns": int(newest["drifted"].sum()),
         "worst": table(newest.select(shown).head(10).with_columns(pl.selectors.float().round(4))),
         "heat_map": picture(drift_picture(rows), "drift"),
-        "evidently_report": dg.MetadataValue.path(models.artifact_path(version.run_id, path)),
+        "evidently_report": dg.MetadataValue.path(models.artifact_uri_of(version.run_id, path)),
         "mlflow_run": version.run_id,
     }
     if isinstance(event, dg.MaterializeResult):

@@ -138,7 +138,9 @@ class Product:
             "group_name": self.name,
             "owners": list(self.owners),
             "kinds": kinds or {"polars", "deltalake"},
-            "code_version": code_version(function, *(repr(s) for s in settings)),
+            "code_version": code_version(
+                function, *(s if callable(s) else repr(s) for s in settings)
+            ),
             "tags": {"product": self.name},
         }
 

@@ -98,7 +98,7 @@ def write_promotion(
         "status": status,
         "by": by,
         "reason": reason,
-        "at": datetime.now(UTC),
+        "decided_at": datetime.now(UTC),
         "run_id": run_id,
     }
     store.append(product.table(PROMOTIONS), pl.DataFrame([row]), Commit(run_id=run_id, note=status))
@@ -108,7 +108,7 @@ def waiting(store: Lakehouse, product: Product) -> dict[str, Any] | None:
     """The newest row of `promotions` if it waits for a person."""
     if not store.exists(product.table(PROMOTIONS)):
         return None
-    row = store.scan(product.table(PROMOTIONS)).sort("at").last().collect().row(0, named=True)
+    row = store.scan(product.table(PROMOTIONS)).sort("decided_at").last().collect().row(0, named=True)
     return row if row["status"] == "waiting" else None
 
 

@@ -20,16 +20,17 @@ import polars as pl
 from mlops_assets.components.automation import content_changed
 from mlops_assets.components.metadata import table
 from mlops_assets.components.ml_product.product import Product
-from mlops_assets.components.ml_product.training_set import DAY, LABEL, NAME, present_cutoff
+from mlops_assets.components.ml_product.training_set import DAY, LABEL, NAME
 from mlops_assets.components.resources import LakehouseResource, ModelRegistryResource
-from mlops_assets.ml.families import FitOptions, Labelled, Model, family, save_model
+from mlops_assets.ml.families import FitOptions, Labelled, Model, family, load_model, save_model
 from mlops_assets.ml.metrics import BinaryMetrics, binary_metrics, choose_threshold
 from mlops_assets.ml.search import TrialResult, search
 from mlops_assets.ml.splits import split_by_day, time_folds
+from mlops_assets.stores.bento_source import model_requirements
 from mlops_assets.stores.content import combine, content_hash
 from mlops_assets.stores.lakehouse import Commit, Lakehouse
+from mlops_assets.stores.model_package import folder_digest
 from mlops_assets.stores.model_registry import ModelRegistry
-from mlops_assets.stores.requirements import pinned
 from mlops_assets.stores.training_log import RunLog
 
 LEADERBOARD = "leaderboard"
@@ -75,7 +76,7 @@ def fit(
     days = rows[DAY].to_numpy()
     train_rows, valid_rows = split_by_day(days, rows[DAY].max(), settings.validation_days)  # type: ignore[arg-type]
     train, valid = _labelled(rows, train_rows), _labelled(rows, valid_rows)
-    options = FitOptions(settings.seed, settings.threads, _device(settings.device, chosen.name))
+    options = FitOptions(settings.seed, settings.threads, settings.device)
     trials: list[TrialResult] = []
     params = chosen.defaults()
     if family_name != settings.baseline:
@@ -121,10 +122,12 @@ def fit_asset(product: Product, family_name: str) -> dg.AssetsDefinition:
             product.spine.entity_keys
         )
         tags = _tags(context, product, family_name, role, version)
-        with registry.store.training_run(product.name, tags=tags) as run:
+        with registry.store.training_run(product.name, name=family_name, tags=tags) as run:
             fitted = fit(product, family_name, rows, _trial_logger(run, family_name))
             digest = _keep(run, fitted, product)
-            record = _record(family_name, role, run.run_id, digest, fitted, version)
+            record = _record(
+                family_name, role, run.run_id, digest, fitted, version, str(rows[DAY].max())
+            )
         data_version = combine(model=digest, threshold=repr(fitted.threshold))
         commit = Commit(run_id=context.run_id, data_versions={"": data_version})
         store.overwrite(product.table(name), record, commit)
@@ -224,8 +227,6 @@ def register(store: Lakehouse, registry: ModelRegistry, product: Product) -> dic
     sample = store.scan(product.table(NAME), version=best["training_set_version"]).head(50).collect()
     features = sample.select(product.columns.names)
     folder = registry.run_files(best["run_id"], MODEL_FOLDER)
-    from mlops_assets.ml.families import load_model
-
     version = registry.register(
         registry.open(product.name, best["run_id"]),
         product.name,
@@ -239,7 +240,7 @@ def register(store: Lakehouse, registry: ModelRegistry, product: Product) -> dic
             "training_set_version": str(best["training_set_version"]),
             "baseline_run": baseline["run_id"],
         },
-        pip_requirements=pinned(["polars", "numpy", *family(best["family"]).requirements()]),
+        pip_requirements=model_requirements(folder),
     )
     return best | {"model_version": version.version, "baseline_run": baseline["run_id"]}
 
@@ -247,10 +248,6 @@ def register(store: Lakehouse, registry: ModelRegistry, product: Product) -> dic
 def _labelled(rows: pl.DataFrame, mask: np.ndarray) -> Labelled:
     part = rows.filter(mask)
     return Labelled(part, part[LABEL].to_numpy())
-
-
-def _device(asked: str, family_name: str) -> str:
-    return asked
 
 
 def _trial_logger(run: RunLog, family_name: str) -> Any:
@@ -267,8 +264,6 @@ def _trial_logger(run: RunLog, family_name: str) -> Any:
 
 
 def _keep(run: RunLog, fitted: Fitted, product: Product) -> str:
-    from mlops_assets.stores.model_package import folder_digest
-
     run.log_params(fitted.params | {"threshold": fitted.threshold, "seed": product.training.seed})
     figures = asdict(fitted.validation)
     run.log_metrics({f"validation_{k}": float(v) for k, v in figures.items() if v is not None})
@@ -287,7 +282,6 @@ def _tags(
 ) -> dict[str, str]:
     code = context.assets_def.code_versions_by_key[context.asset_key] or ""
     return {
-        "mlflow.runName": f"{product.name} {family_name}",
         "product": product.name,
         "family": family_name,
         "role": role,
@@ -298,7 +292,8 @@ def _tags(
 
 
 def _record(
-    family_name: str, role: str, run_id: str, digest: str, fitted: Fitted, version: int
+    family_name: str, role: str, run_id: str, digest: str, fitted: Fitted, version: int,
+    cutoff: str,
 ) -> pl.DataFrame:
     return pl.DataFrame(
         [
@@ -315,6 +310,7 @@ def _record(
                 "run_id": run_id,
                 "digest": digest,
                 "training_set_version": version,
+                "cutoff": cutoff,
             }
         ]
     )

@@ -141,10 +141,9 @@ def _network(encoder: Encoder, width: int, dropout: float) -> Module:
             levels = encoder.level_counts
             sizes = [min(_WIDEST_EMBEDDING, 1 + round(count**0.5)) for count in levels]
             self.embeddings = nn.ModuleList(
-                nn.Embedding(count + 1, size) for count, size in zip(levels, sizes, strict=True)
+                nn.Embedding.from_pretrained(0.1 * torch.randn(count + 1, size), freeze=False)
+                for count, size in zip(levels, sizes, strict=True)
             )
-            for embedding in self.embeddings:
-                nn.init.normal_(embedding.weight, std=0.1)
             numbers = len(encoder.columns.numeric) + len(encoder.flagged)
             self.layers = nn.Sequential(
                 nn.Linear(numbers + sum(sizes), width),

@@ -112,13 +112,14 @@ class XGBoost:
             callbacks=_callbacks(patience if judged else None, options),
             verbose_eval=False,
         )
-        facts = {"rounds": booster.num_boosted_rounds(), "device": _device_used(booster)}
-        if not facts["device"].startswith(device):
-            raise ValueError(f"{NAME} was to fit on {device} and fitted on {facts['device']}")
+        used = _device_used(booster)
+        if not used.startswith(device):
+            raise ValueError(f"{NAME} was to fit on {device} and fitted on {used}")
+        facts: dict[str, Any] = {"rounds": booster.num_boosted_rounds(), "device": used}
         if judged:
             facts["valid_log_loss"] = float(booster.best_score)
         booster.set_param({"device": "cpu"})
-        options.tell(f"{NAME}: {facts['rounds']} rounds on {facts['device']}")
+        options.tell(f"{NAME}: {facts['rounds']} rounds on {used}")
         return XGBoostModel(encoder, facts, booster)
 
     def load(self, folder: Path) -> XGBoostModel:
@@ -175,7 +176,7 @@ def _callbacks(patience: int | None, options: FitOptions) -> list[TrainingCallba
 
     if patience is None:
         return [Progress()]
-    return [Progress(), EarlyStopping(patience, save_best=True)]
+    return [Progress(), EarlyStopping(rounds=patience, save_best=True)]
 
 
 def _device_used(booster: Booster) -> str:
