@@ -169,7 +169,8 @@ def _report(study: optuna.Study, trial: optuna.Trial, result: TrialResult) -> No
     from optuna.trial import TrialState
 
     if result.value is None:
-        study.tell(trial, state=TrialState.FAIL)
+        # The estimator forgets failed trials and asks for the like again; pruned ones count as bad.
+        study.tell(trial, state=TrialState.PRUNED)
     else:
         study.tell(trial, result.value)
 
