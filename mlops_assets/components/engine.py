@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import date
 from itertools import groupby
+from typing import Protocol
 
 import dagster as dg
 from dagster._core.definitions.asset_daemon_cursor import AssetDaemonCursor
@@ -24,6 +26,8 @@ _QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 _RANGE_START = "dagster/asset_partition_range_start"
 _RANGE_END = "dagster/asset_partition_range_end"
 MAX_TICKS = 200
+ARRIVES = "arrives"
+"""Tag of a raw table whose days arrive by themselves."""
 
 log = logging.getLogger("mlops")
 
@@ -60,6 +64,16 @@ class Report:
         return [f"{', '.join(r.assets)}: {r.error}" for r in self.runs if r.error]
 
 
+class Listener(Protocol):
+    """Who is told of runs."""
+
+    def begin(self, assets: tuple[str, ...], partitions: tuple[str, ...]) -> None:
+        """A run begins."""
+
+    def end(self, done: Done) -> None:
+        """A run has ended."""
+
+
 class Engine:
     """Runs a graph in this process, against one Dagster instance."""
 
@@ -67,7 +81,7 @@ class Engine:
         self,
         definitions: dg.Definitions,
         instance: dg.DagsterInstance,
-        on_run: Callable[[Done], None] = lambda done: None,
+        listener: Listener | None = None,
         tags: dict[str, str] | None = None,
     ) -> None:
         self.definitions = definitions
@@ -75,7 +89,7 @@ class Engine:
         self.graph = definitions.resolve_asset_graph()
         self._job = definitions.resolve_implicit_global_asset_job_def()
         self._order = {k: i for i, k in enumerate(self.graph.toposorted_asset_keys)}
-        self._on_run = on_run
+        self._listener = listener
         self._tags = tags or {}
 
     def settle(self, report: Report | None = None) -> Report:
@@ -117,6 +131,9 @@ class Engine:
         tags = dict(self._tags)
         if len(partitions) > 1:
             tags |= {_RANGE_START: partitions[0], _RANGE_END: partitions[-1]}
+        names = tuple(k.to_user_string() for k in assets)
+        if self._listener:
+            self._listener.begin(names, tuple(partitions))
         started = time.perf_counter()
         result = self._job.execute_in_process(
             asset_selection=list(assets),
@@ -126,11 +143,32 @@ class Engine:
             run_config=_QUIET | (run_config or {}),
             raise_on_error=False,
         )
-        names = tuple(k.to_user_string() for k in assets)
         error = None if result.success else _reason(result)
         done = Done(names, tuple(partitions), time.perf_counter() - started, error)
-        self._on_run(done)
+        if self._listener:
+            self._listener.end(done)
         return done
+
+    def daily_sources(self) -> list[dg.AssetKey]:
+        """The raw tables whose days arrive, in order."""
+        return [k for k in self._order if self.graph.get(k).tags.get(ARRIVES) == "daily"]
+
+    def source_days(self) -> list[date]:
+        """All local days that the daily sources have or will have, in order."""
+        keys = [self._partition_keys(key) for key in self.daily_sources()]
+        return [date.fromisoformat(k) for k in sorted(set.intersection(*map(set, keys)))]
+
+    def arrive(self, days: Sequence[date], report: Report) -> None:
+        """Materialize the daily sources for days that have arrived, one run a table."""
+        keys = {d.isoformat() for d in days}
+        for source in self.daily_sources():
+            for span in self._spans(source, keys):
+                report.runs.append(self.run([source], span))
+
+    def _partition_keys(self, key: dg.AssetKey) -> Sequence[str]:
+        definition = self.graph.get(key).partitions_def
+        assert definition is not None
+        return definition.get_partition_keys(dynamic_partitions_store=self.instance)
 
     def _parents(self, key: dg.AssetKey) -> set[dg.AssetKey]:
         return set(self.graph.get(key).parent_keys)
@@ -165,13 +203,12 @@ class Engine:
             else:
                 yield from (([key], span) for key, span in members)
 
-    def _spans(self, key: dg.AssetKey, partitions: set[str | None]) -> list[list[str]]:
-        definition = self.graph.get(key).partitions_def
-        if definition is None:
+    def _spans(self, key: dg.AssetKey, partitions: Set[str | None]) -> list[list[str]]:
+        if self.graph.get(key).partitions_def is None:
             return [[]]
         span: list[str] = []
         spans = [span]
-        for name in definition.get_partition_keys(dynamic_partitions_store=self.instance):
+        for name in self._partition_keys(key):
             if name in partitions:
                 span.append(name)
             elif span:

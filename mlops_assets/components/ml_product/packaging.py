@@ -65,7 +65,7 @@ def build(
 
 def compare(bento: RunningBento, rows: pl.DataFrame, expected: np.ndarray) -> GateOutcome:
     """Ask the running Bento for the rows, and hold its answers against the batch path's."""
-    answers = np.array(bento.predict(rows.to_dicts())["probabilities"])
+    answers = np.array(bento.predict(rows.fill_nan(None).to_dicts())["probabilities"])
     same_shape = answers.shape == expected.shape
     worst = float(np.max(np.abs(answers - expected))) if same_shape else float("inf")
     passed = same_shape and worst <= TOLERANCE

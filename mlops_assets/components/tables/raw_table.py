@@ -46,8 +46,10 @@ def raw_table(
         version = code_version(read, contract, quality or Quality())
         table = Table(name, contract, quality or Quality(), version)
 
+        own_tags = {"layer": "raw"} | ({"arrives": "daily"} if days else {})
+
         @dg.asset(
-            **asset_options(table, read, days, owners, {"layer": "raw"} | (tags or {})),
+            **asset_options(table, read, days, owners, own_tags | (tags or {})),
             automation_condition=code_changed() if days else missing_or_code_changed(),
         )
         def asset(context: dg.AssetExecutionContext, lakehouse: LakehouseResource) -> Iterator[Any]:

@@ -1,0 +1,51 @@
+# Two commands do all the set-up: `make demo` and `make test`.
+VENV ?= .venv
+PYTHON ?= python3.11
+BIN := $(VENV)/bin
+export MLOPS_HOME ?= $(CURDIR)/var
+export DAGSTER_HOME ?= $(MLOPS_HOME)/dagster
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+PYTEST := $(BIN)/python -m pytest
+
+.PHONY: demo ui test test-fast test-all check format clean browser help
+
+help:  ## Show this list
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
+
+demo: $(VENV)/.installed  ## Run the main job: the lake through 30 November 2013
+	@$(BIN)/mlops demo $(ARGS)
+
+ui: $(VENV)/.installed  ## The Dagster UI with its daemon, and MLflow, on loopback
+	@$(BIN)/mlops ui $(ARGS)
+
+test: $(VENV)/.installed browser  ## Checks, unit and flow tests, the UI in a browser
+	$(PYTEST) -m "not year" $(ARGS)
+
+test-fast: $(VENV)/.installed  ## What takes under three minutes
+	$(PYTEST) -m "not year and not slow and not browser" $(ARGS)
+
+test-all: $(VENV)/.installed browser  ## Everything, the whole year included
+	$(PYTEST) $(ARGS)
+
+check: $(VENV)/.installed  ## Format, lint, types and import contracts
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(VENV)/.installed  ## Write the format
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+browser:  # Debian's Chromium, where it may be installed; the tests name what they could not run
+	@command -v chromium >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && \
+	  apt-get update -qq && apt-get install -y -qq chromium >/dev/null; } || \
+	  echo "chromium is not installed: the browser tests will be listed as not run"
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV) 2>/dev/null || python3 -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+clean:  ## Remove the local environment: lake, models, runs
+	rm -rf $(MLOPS_HOME)

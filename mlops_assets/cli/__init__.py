@@ -1,0 +1,24 @@
+"""`mlops`: what a person types. Each command is a function in the module of its subject."""
+
+from __future__ import annotations
+
+import typer
+
+from mlops_assets.cli import decide, flow, lake, ui
+
+app = typer.Typer(
+    help="An open MLOps platform: a lakehouse modeled as Dagster software-defined assets.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+)
+flow.add_to(app)
+lake.add_to(app)
+decide.add_to(app)
+ui.add_to(app)
+
+
+def main() -> None:
+    """The entry point."""
+    app()

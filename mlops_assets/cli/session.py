@@ -1,0 +1,54 @@
+"""An open local environment: the definitions, the Dagster instance, and the stores beneath."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import dagster as dg
+
+from mlops_assets.cli.console import Progress
+from mlops_assets.components.engine import Engine
+from mlops_assets.local import prepare
+from mlops_assets.stores.lakehouse import Lakehouse
+from mlops_assets.stores.model_registry import ModelRegistry
+
+
+@dataclass(frozen=True)
+class Session:
+    """One environment that a command works on."""
+
+    home: Path
+    definitions: dg.Definitions
+    engine: Engine
+
+    @property
+    def lakehouse(self) -> Lakehouse:
+        """The lakehouse that the definitions bind."""
+        return self.definitions.resources["lakehouse"].store  # type: ignore[index,no-any-return]
+
+    @property
+    def registry(self) -> ModelRegistry:
+        """The model registry that the definitions bind."""
+        return self.definitions.resources["registry"].store  # type: ignore[index,no-any-return]
+
+    @cached_property
+    def products(self) -> list[str]:
+        """Names of the products, by their champion assets."""
+        keys = self.engine.graph.get_all_asset_keys()
+        return sorted(k.path[0] for k in keys if k.path[-1] == "champion")
+
+
+@contextmanager
+def session(command: str, progress: Progress | None = None) -> Iterator[Session]:
+    """Open the local environment for a command."""
+    home = prepare()
+    from mlops_assets.definitions import defs
+
+    definitions = defs()
+    with dg.DagsterInstance.get() as instance:
+        engine = Engine(definitions, instance, progress, tags={"mlops/command": command})
+        yield Session(home, definitions, engine)
