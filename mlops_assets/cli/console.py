@@ -9,6 +9,7 @@ from contextlib import contextmanager
 
 import polars as pl
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from mlops_assets.components.engine import Done
@@ -33,9 +34,9 @@ class Progress:
         elapsed = time.perf_counter() - self._started
         mark = "[red]✗[/]" if done.error else "[green]✓[/]"
         line = f"{elapsed:6.1f} s {mark} {_names(done.assets):<44} {_span(done.partitions):<34}"
-        err.print(f"{line} {done.seconds:6.2f} s")
+        err.print(f"{line} {done.seconds:6.2f} s", soft_wrap=True)
         if done.error:
-            err.print(f"         [red]{done.error}[/]", markup=True)
+            err.print(f"         [red]{escape(done.error)}[/]", soft_wrap=True)
 
     @contextmanager
     def shown(self) -> Iterator[Progress]:
@@ -58,7 +59,8 @@ class Progress:
 class _Lines(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         # Dagster prefixes what it captures with the run's id and the step; the text is the last.
-        err.print(f"           [dim]{record.getMessage().rsplit(' - ', 1)[-1]}[/]")
+        text = record.getMessage().rsplit(" - ", 1)[-1]
+        err.print(f"           [dim]{escape(text)}[/]", soft_wrap=True)
 
 
 def show(frame: pl.DataFrame, title: str = "") -> None:

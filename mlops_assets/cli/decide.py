@@ -29,8 +29,7 @@ def approve(
 
         mlops approve flight_delays --by "Ada Lovelace" --reason "reviewed the segments"
     """
-    config = {"approved_by": by, "reason": reason}
-    _decide("approve", product, "champion", config)
+    _decide("approve", product, "champion", {"approved_by": by, "reason": reason})
 
 
 def retrain(
@@ -47,14 +46,13 @@ def retrain(
     _decide("retrain", product, "training_set", {"cutoff": cutoff})
 
 
-def _decide(command: str, product: str, asset: str, config: dict[str, str]) -> None:
+def _decide(command: str, product: str, asset: str, settings: dict[str, str]) -> None:
     progress = Progress()
     report = Report()
     with session(command, progress) as opened, progress.shown():
-        key = _asset(opened, product, asset)
-        op = opened.engine.graph.get(key).assets_def.node_def.name
-        run_config = {"ops": {op: {"config": config}}}
-        report.runs.append(opened.engine.run([key], run_config=run_config))
+        op = opened.engine.graph.get(_asset(opened, product, asset)).assets_def.node_def.name
+        config = {"ops": {op: {"config": settings}}}
+        report.runs.append(opened.engine.run_job(f"{product}_{command}", config))
         if not report.errors:
             opened.engine.settle(report)
     if report.errors:

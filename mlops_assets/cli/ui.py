@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 import sys
+import tempfile
 import time
+from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 
 from mlops_assets.cli.console import err, out
+from mlops_assets.cli.processes import HOST, ProcessError, Processes, require_free
 from mlops_assets.local import prepare, repository
 
-HOST = "127.0.0.1"
+READY_SECONDS = 90.0
+_MODULE, _LOCATION = "mlops_assets.definitions", "mlops_assets"
 
 
 def add_to(app: typer.Typer) -> None:
@@ -25,54 +29,92 @@ def add_to(app: typer.Typer) -> None:
 def ui(
     port: Annotated[int, typer.Option(help="Port of the Dagster UI.")] = 3000,
     mlflow_port: Annotated[int, typer.Option(help="Port of MLflow.")] = 5000,
+    daemon: Annotated[
+        bool, typer.Option(help="Also run what is due: automation, schedules, queued runs.")
+    ] = True,
 ) -> None:
-    """Serve the Dagster UI (with its daemon) and MLflow until Ctrl-C.
+    """Serve the Dagster UI with its daemon, and MLflow, until Ctrl-C.
 
-        mlops ui --port 3001
+        mlops ui
+        mlops ui --port 3001 --mlflow-port 5001
+        mlops ui --no-daemon
     """
+    started = time.perf_counter()
     home = prepare()
-    os.environ["MLOPS_MLFLOW_UI"] = f"http://{HOST}:{mlflow_port}"
-    commands = {
-        "Dagster": [
-            sys.executable, "-m", "dagster_dg_cli.cli", "dev", "--host", HOST, "--port", str(port),
-        ],
-        "MLflow": [
-            sys.executable, "-m", "mlflow", "server", "--host", HOST, "--port", str(mlflow_port),
-            "--workers", "1",
-            "--backend-store-uri", f"sqlite:///{home / 'mlflow.db'}",
-            "--default-artifact-root", str(home / "artifacts"),
-        ],
-    }  # fmt: skip
-    out.print(f"Dagster  http://{HOST}:{port}\nMLflow   http://{HOST}:{mlflow_port}\n")
-    out.print("Ctrl-C stops both.")
-    # Each in its own process group, so that one signal reaches all that it started.
-    servers = {
-        name: subprocess.Popen(command, cwd=repository(), start_new_session=True)
-        for name, command in commands.items()
-    }
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.default_int_handler)
     try:
-        _wait(servers)
+        _require_ports(port, mlflow_port)
+        with (
+            tempfile.TemporaryDirectory(prefix="mlops-ui-") as scratch,
+            Processes(home / "logs") as processes,
+        ):
+            _start(processes, home, Path(scratch), port, mlflow_port, daemon)
+            seconds = time.perf_counter() - started
+            out.print(f"Dagster  http://{HOST}:{port}\nMLflow   http://{HOST}:{mlflow_port}")
+            out.print(f"Ready after {seconds:.1f} s; logs are in {home / 'logs'}. Ctrl-C stops both.")
+            processes.watch()
+    except ProcessError as error:
+        err.print(f"[red]{escape(str(error))}[/]")
+        raise typer.Exit(1) from None
     except KeyboardInterrupt:
-        pass
-    finally:
-        for server in servers.values():
-            _stop(server)
+        out.print("Stopped.")
 
 
-def _wait(servers: dict[str, subprocess.Popen[bytes]]) -> None:
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    while True:
-        for name, server in servers.items():
-            if server.poll() is not None:
-                err.print(f"[red]{name} ended with status {server.returncode}; is its port free?[/]")
-                raise typer.Exit(1)
-        time.sleep(0.5)
+def _require_ports(port: int, mlflow_port: int) -> None:
+    if port == mlflow_port:
+        raise ProcessError(f"--port and --mlflow-port are both {port}; choose two ports")
+    require_free(port, "the Dagster UI", "--port")
+    require_free(mlflow_port, "MLflow", "--mlflow-port")
 
 
-def _stop(server: subprocess.Popen[bytes]) -> None:
-    if server.poll() is None:
-        os.killpg(server.pid, signal.SIGINT)
-    try:
-        server.wait(timeout=15)
-    except subprocess.TimeoutExpired:
-        os.killpg(server.pid, signal.SIGKILL)
+def _start(
+    processes: Processes, home: Path, scratch: Path, port: int, mlflow_port: int, daemon: bool
+) -> None:
+    """Start all and wait until both addresses answer."""
+    tracking = os.environ.get("MLFLOW_TRACKING_URI", f"sqlite:///{home / 'mlflow.db'}")
+    os.environ |= {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    python, folder, loopback = [sys.executable, "-m"], repository(), ["--host", HOST]
+    # One code server for the webserver and the daemon, on a socket: no port, half the memory.
+    code, workspace = scratch / "code.sock", scratch / "workspace.yaml"
+    workspace.write_text(
+        f"load_from:\n  - grpc_server: {{socket: {code}, location_name: {_LOCATION}}}\n"
+    )
+    processes.start(
+        "code-server",
+        [
+            *python, "dagster", "code-server", "start", "--socket", str(code),
+            "--module-name", _MODULE, "--location-name", _LOCATION, "--log-level", "warning",
+        ],
+        folder,
+    )  # fmt: skip
+    _create_database(tracking)
+    processes.start(
+        "mlflow",
+        [
+            *python, "mlflow", "server", *loopback, "--port", str(mlflow_port), "--workers", "1",
+            "--backend-store-uri", tracking, "--default-artifact-root", str(home / "artifacts"),
+        ],
+        folder,
+    )  # fmt: skip
+    processes.wait_for_file("code-server", code, READY_SECONDS)
+    processes.start(
+        "webserver",
+        [*python, "dagster_webserver", *loopback, "--port", str(port), "-w", str(workspace)],
+        folder,
+    )
+    if daemon:
+        processes.start(
+            "daemon", [*python, "dagster._daemon", "run", "-w", str(workspace)], folder
+        )
+    processes.wait_for_answer("webserver", f"http://{HOST}:{port}/server_info", READY_SECONDS)
+    processes.wait_for_answer("mlflow", f"http://{HOST}:{mlflow_port}/health", READY_SECONDS)
+
+
+def _create_database(tracking: str) -> None:
+    """Create MLflow's tables before two processes would do so at once."""
+    path = tracking.removeprefix("sqlite:///")
+    if path != tracking and not Path(path).exists():
+        from mlops_assets.stores.mlflow_client import client
+
+        client(tracking)

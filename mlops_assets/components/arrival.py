@@ -7,28 +7,81 @@ day is next.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import date
+from functools import cached_property
+from typing import Any
 
-from mlops_assets.components.engine import Engine
+import dagster as dg
+from dagster._core.definitions.assets.graph.base_asset_graph import BaseAssetGraph
+from dagster._core.storage.partition_status_cache import AssetPartitionStatus
+
+from mlops_assets.components.engine import ARRIVES, Engine
+
+
+@dataclass(frozen=True)
+class Source:
+    """The raw tables of a graph whose days arrive, and what an instance has of them."""
+
+    graph: BaseAssetGraph[Any]
+    instance: dg.DagsterInstance
+
+    @cached_property
+    def tables(self) -> list[dg.AssetKey]:
+        """The daily raw tables, in the order of the graph."""
+        keys = self.graph.toposorted_asset_keys
+        return [k for k in keys if self.graph.get(k).tags.get(ARRIVES) == "daily"]
+
+    @cached_property
+    def days(self) -> list[date]:
+        """All local days that these tables have or will have, in order."""
+        keys = [set(self._partitions(t).get_partition_keys()) for t in self.tables]
+        return [date.fromisoformat(k) for k in sorted(set.intersection(*keys))] if keys else []
+
+    def days_there(self) -> set[date]:
+        """Days of which every table is published."""
+        there = [set(self.instance.get_materialized_partitions(t)) for t in self.tables]
+        return {date.fromisoformat(k) for k in set.intersection(*there)} if there else set()
+
+    def next_days(self, count: int) -> list[date]:
+        """The days after the newest one that came, at most `count`.
+
+        A day came when every table has it or has refused it. So a day that is withheld does not
+        stop the clock, and a day whose run was killed halfway is next again.
+
+        Raises:
+            LookupError: when the source has no further day.
+        """
+        there = self.days_there()
+        newest = max(there, default=date.min)
+        following = [d for d in self.days if d > newest]
+        while following and self._was_refused(following[0]):
+            newest = following.pop(0)
+        if not following:
+            raise LookupError(f"the source ends with {newest}; there is no further day")
+        return following[:count]
+
+    def _partitions(self, table: dg.AssetKey) -> dg.PartitionsDefinition[str]:
+        definition = self.graph.get(table).partitions_def
+        assert definition is not None
+        return definition
+
+    def _was_refused(self, day: date) -> bool:
+        """Whether the day is missing somewhere, and only where its run has failed."""
+        found = [
+            self.instance.get_status_by_partition(t, [day.isoformat()], self._partitions(t)) or {}
+            for t in self.tables
+        ]
+        statuses = {status.get(day.isoformat()) for status in found}
+        ended = {AssetPartitionStatus.MATERIALIZED, AssetPartitionStatus.FAILED}
+        return AssetPartitionStatus.FAILED in statuses and statuses <= ended
 
 
 def days_there(engine: Engine) -> set[date]:
     """Days of which every daily source table is published."""
-    there = [
-        set(engine.instance.get_materialized_partitions(key)) for key in engine.daily_sources()
-    ]
-    return {date.fromisoformat(key) for key in set.intersection(*there)} if there else set()
+    return Source(engine.graph, engine.instance).days_there()
 
 
 def next_days(engine: Engine, count: int) -> list[date]:
-    """The days after the newest one that is there, at most `count`.
-
-    Raises:
-        LookupError: when the source has no further day.
-    """
-    there = days_there(engine)
-    newest = max(there) if there else date.min
-    following = [d for d in engine.source_days() if d > newest][:count]
-    if not following:
-        raise LookupError(f"the source ends with {newest}; there is no further day")
-    return following
+    """The days after the newest one that came, at most `count`; see `Source.next_days`."""
+    return Source(engine.graph, engine.instance).next_days(count)

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import date
 from itertools import groupby
-from typing import Protocol
+from typing import Any, Protocol
 
 import dagster as dg
 from dagster._core.definitions.asset_daemon_cursor import AssetDaemonCursor
@@ -131,20 +131,36 @@ class Engine:
         tags = dict(self._tags)
         if len(partitions) > 1:
             tags |= {_RANGE_START: partitions[0], _RANGE_END: partitions[-1]}
-        names = tuple(k.to_user_string() for k in assets)
-        if self._listener:
-            self._listener.begin(names, tuple(partitions))
-        started = time.perf_counter()
-        result = self._job.execute_in_process(
+        return self._execute(
+            self._job,
+            tuple(k.to_user_string() for k in assets),
+            tuple(partitions),
             asset_selection=list(assets),
-            instance=self.instance,
             partition_key=partitions[0] if len(partitions) == 1 else None,
             tags=tags,
             run_config=_QUIET | (run_config or {}),
-            raise_on_error=False,
         )
+
+    def run_job(self, name: str, run_config: dict[str, object]) -> Done:
+        """Run one of the graph's jobs in this process."""
+        job = self.definitions.resolve_job_def(name)
+        keys = job.asset_layer.executable_asset_keys
+        names = tuple(k.to_user_string() for k in self._order if k in keys)
+        return self._execute(job, names, (), tags=self._tags, run_config=_QUIET | run_config)
+
+    def _execute(
+        self,
+        job: dg.JobDefinition,
+        assets: tuple[str, ...],
+        partitions: tuple[str, ...],
+        **options: Any,
+    ) -> Done:
+        if self._listener:
+            self._listener.begin(assets, partitions)
+        started = time.perf_counter()
+        result = job.execute_in_process(instance=self.instance, raise_on_error=False, **options)
         error = None if result.success else _reason(result)
-        done = Done(names, tuple(partitions), time.perf_counter() - started, error)
+        done = Done(assets, partitions, time.perf_counter() - started, error)
         if self._listener:
             self._listener.end(done)
         return done
@@ -174,7 +190,7 @@ class Engine:
         return set(self.graph.get(key).parent_keys)
 
     def _tick(self, cursor: str | None) -> tuple[dict[dg.AssetKey, set[str | None]], str]:
-        with disable_dagster_warnings(), _silent("dagster.automation_condition_tester"):
+        with disable_dagster_warnings(), _silent("dagster.automation_condition_tester", "dagster"):
             result = dg.evaluate_automation_conditions(
                 self.definitions,
                 self.instance,
@@ -218,14 +234,16 @@ class Engine:
 
 
 @contextmanager
-def _silent(name: str) -> Iterator[None]:
-    """Drop a logger's records: the evaluator tells of every asset at every tick."""
-    logger = logging.getLogger(name)
-    logger.addFilter(_nothing)
+def _silent(*names: str) -> Iterator[None]:
+    """Drop these loggers' records: the evaluator tells of every asset at every tick."""
+    loggers = [logging.getLogger(name) for name in names]
+    for logger in loggers:
+        logger.addFilter(_nothing)
     try:
         yield
     finally:
-        logger.removeFilter(_nothing)
+        for logger in loggers:
+            logger.removeFilter(_nothing)
 
 
 def _nothing(record: logging.LogRecord) -> bool:

@@ -1,8 +1,11 @@
 """Dagster resources: thin wrappers of the stores. defs/platform/resources.py alone binds them."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 from pydantic import Field
@@ -40,6 +43,38 @@ class ModelRegistryResource(dg.ConfigurableResource):
         from mlops_assets.stores.model_registry import ModelRegistry
 
         return ModelRegistry(self.tracking_uri, self.artifact_uri)
+
+
+class MlflowRunResource(dg.ConfigurableResource):
+    """dagster-mlflow's resource: one MLflow run for a whole Dagster run, tagged with its id.
+
+    For jobs that ask for it by their hook; an asset alone writes its own run by the registry.
+    """
+
+    registry: dg.ResourceDependency[ModelRegistryResource]
+
+    @contextmanager
+    def yield_for_execution(self, context: dg.InitResourceContext) -> Iterator[Any]:
+        """Start the run in the experiment of the job's product, and end it where a step fails."""
+        from dagster_mlflow.resources import MlFlow
+
+        run = context.dagster_run
+        if run is None:
+            raise ValueError("mlflow_run is the MLflow run of a Dagster run; there is none here")
+        product = run.job_name.removesuffix("_retrain")
+        self.registry.store.experiment_id(product)
+        config = {
+            "experiment_name": product,
+            "mlflow_tracking_uri": self.registry.tracking_uri,
+            "extra_tags": {"product": product, "role": "retraining"},
+        }
+        mlflow_run = MlFlow(
+            SimpleNamespace(
+                log=context.log, dagster_run=run, run_id=run.run_id, resource_config=config
+            )
+        )
+        yield mlflow_run
+        mlflow_run.cleanup_on_error()
 
 
 class BentoStoreResource(dg.ConfigurableResource):

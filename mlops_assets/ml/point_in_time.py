@@ -46,6 +46,11 @@ class Latest:
         return tuple(self.columns)
 
     @property
+    def reads(self) -> tuple[str, ...]:
+        """The table columns that a look-up needs."""
+        return (*self.keys, AVAILABLE_AT, EVENT_TIME, *self.columns.values())
+
+    @property
     def reach(self) -> timedelta | None:
         """How far before the prediction time a row can matter; None for all history."""
         return self.ttl
@@ -81,6 +86,11 @@ class Trailing:
         return tuple(dict.fromkeys(c for pair in self.ratios.values() for c in pair))
 
     @property
+    def reads(self) -> tuple[str, ...]:
+        """The table columns that a look-up needs."""
+        return (*self.keys, AVAILABLE_AT, *self.sums)
+
+    @property
     def reach(self) -> timedelta | None:
         """How far before the prediction time a row can matter."""
         return max(self.windows.values())
@@ -96,7 +106,8 @@ def days_back(definition: Definition, lead: timedelta) -> int | None:
     """Daily partitions before a row's own day that its look-up can reach; None for all.
 
     `lead` is the time between the prediction and the row's own time. One hour is added because
-    a local day can have 25.
+    a local day can have 23. The table's day is that of `available_at` for a trailing window, and of
+    `event_time` for the latest row, whose table must then become available in that order.
     """
     if definition.reach is None:
         return None
@@ -120,10 +131,8 @@ def look_up(
     Raises:
         ValueError: when a key or a column is missing on either side.
     """
-    wanted = [*definition.keys, AVAILABLE_AT]
-    wanted += definition.sums if isinstance(definition, Trailing) else definition.columns.values()
     _require(spine.columns, [*definition.keys, at], "the spine")
-    _require(table.collect_schema().names(), wanted, "the feature table")
+    _require(table.collect_schema().names(), definition.reads, "the feature table")
     rows = spine.select(*definition.keys, at).with_row_index(_ROW).lazy()
     found = (_latest if isinstance(definition, Latest) else _trailing)(rows, table, definition, at)
     features = found.sort(_ROW).select(definition.features).collect()

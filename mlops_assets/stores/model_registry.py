@@ -83,7 +83,7 @@ class ModelRegistry:
         """
         return open_run(
             self._client,
-            self._experiment_id(product),
+            self.experiment_id(product),
             name or product,
             tags=tags,
             parent_run_id=parent_run_id,
@@ -91,7 +91,14 @@ class ModelRegistry:
 
     def open(self, product: str, run_id: str) -> RunLog:
         """Return a training that has ended, to add what is learned of its model later."""
-        return RunLog(self._client, self._experiment_id(product), run_id)
+        return RunLog(self._client, self.experiment_id(product), run_id)
+
+    def run_tagged(self, product: str, tag: str, value: str) -> str | None:
+        """Return the id of the newest training of `product` with this tag, or None."""
+        found = self._client.search_runs(
+            [self.experiment_id(product)], f"tags.`{tag}` = '{value}'", max_results=1
+        )
+        return found[0].info.run_id if found else None
 
     def run_files(self, run_id: str, path: str) -> Path:
         """Return a local folder with the files that a training keeps under `path`; read-only."""
@@ -232,7 +239,8 @@ class ModelRegistry:
     def _client(self) -> MlflowClient:
         return client(self.tracking_uri)
 
-    def _experiment_id(self, product: str) -> str:
+    def experiment_id(self, product: str) -> str:
+        """Return the experiment of a product's trainings, created at first use."""
         name = self.prefix + product
         with exclusive(self.tracking_uri, "experiment"):
             there = self._client.get_experiment_by_name(name)

@@ -72,7 +72,9 @@ TRAIN, VALID, TEST = flights(3000, 1), flights(800, 2), flights(1500, 3)
 
 
 def fit(name: str, train: Labelled = TRAIN, valid: Labelled | None = VALID, **options: object):
-    return family(name).fit(train, valid, COLUMNS, QUICK[name], FitOptions(**options))
+    return family(name).fit(
+        train, valid, COLUMNS, QUICK[name], FitOptions(**{"threads": 1} | options)
+    )
 
 
 @pytest.fixture(scope="module", params=FAMILIES)
@@ -277,7 +279,9 @@ def test_stops_early_and_tells(name):
     told: list[str] = []
     noise = Labelled(VALID.frame, np.random.default_rng(0).permutation(VALID.label))
     params = QUICK[name] | {"patience": 2}
-    model = family(name).fit(TRAIN, noise, COLUMNS, params, FitOptions(on_progress=told.append))
+    model = family(name).fit(
+        TRAIN, noise, COLUMNS, params, FitOptions(threads=1, on_progress=told.append)
+    )
     facts = model.description()
     assert facts.get("rounds", facts.get("epochs")) < params.get("rounds", params.get("epochs"))
     assert told[-1].startswith(name)
@@ -299,7 +303,7 @@ def test_one_class_is_refused(name):
 @pytest.mark.parametrize("name", FAMILIES)
 def test_a_parameter_it_does_not_have_is_refused(name):
     with pytest.raises(ValueError, match=f"{name} has no parameter max_dept; it has "):
-        family(name).fit(TRAIN, VALID, COLUMNS, {"max_dept": 3}, FitOptions())
+        family(name).fit(TRAIN, VALID, COLUMNS, {"max_dept": 3}, FitOptions(threads=1))
 
 
 @pytest.mark.parametrize("name", FAMILIES)

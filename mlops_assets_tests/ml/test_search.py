@@ -56,7 +56,7 @@ class Sloped:
 
 
 def look(model_family, **changes):
-    asked = {"trials": 12, "seconds": 60.0, "options": FitOptions(seed=7)} | changes
+    asked = {"trials": 12, "seconds": 60.0, "options": FitOptions(seed=7, threads=1)} | changes
     return search(model_family, TRAIN, FOLDS, COLUMNS, **asked)
 
 

@@ -131,7 +131,12 @@ def fit_asset(product: Product, family_name: str) -> dg.AssetsDefinition:
             product.spine.entity_keys
         )
         tags = _tags(context, product, family_name, role, version)
-        with registry.store.training_run(product.name, name=family_name, tags=tags) as run:
+        models = registry.store
+        # The run of a retraining job, which dagster-mlflow tags; alone, a fit has none above it.
+        parent = models.run_tagged(product.name, "dagster_run_id", context.run_id)
+        with models.training_run(
+            product.name, name=family_name, tags=tags, parent_run_id=parent
+        ) as run:
             fitted = fit(product, family_name, rows, _trial_logger(run, family_name))
             digest = _keep(run, fitted, product)
             record = _record(
@@ -261,10 +266,16 @@ def _labelled(rows: pl.DataFrame, mask: np.ndarray) -> Labelled:
 
 def _trial_logger(run: RunLog, family_name: str) -> Any:
     def note(trial: TrialResult) -> None:
+        if trial.value is None:
+            log.warning("%s trial %d failed: %s", family_name, trial.number, trial.error)
+            return
         log.info(
-            "%s trial %d: log loss %.4f in %.1f s", family_name, trial.number, trial.value,
+            "%s trial %d: log loss %.4f in %.1f s",
+            family_name,
+            trial.number,
+            trial.value,
             trial.seconds,
-        )  # fmt: skip
+        )
         run.log_trial(
             family_name, trial.number, trial.params, trial.value, trial.fold_values, trial.seconds
         )
@@ -295,7 +306,7 @@ def _tags(
         "family": family_name,
         "role": role,
         "code_version": code,
-        "dagster_run_id": context.run_id,
+        "materialized_by": context.run_id,
         "training_set_version": str(version),
     }
 

@@ -13,6 +13,7 @@ from mlops_assets.components.io_manager import DeltaIOManager
 from mlops_assets.components.resources import (
     BentoStoreResource,
     LakehouseResource,
+    MlflowRunResource,
     ModelRegistryResource,
 )
 
@@ -35,6 +36,7 @@ def resources() -> dg.Definitions:
         resources={
             "lakehouse": lakehouse,
             "registry": registry,
+            "mlflow_run": MlflowRunResource(registry=registry),
             "bentos": BentoStoreResource(home=str(folder / "bentos")),
             "io_manager": DeltaIOManager(lakehouse=lakehouse),
         },

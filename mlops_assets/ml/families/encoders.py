@@ -162,23 +162,27 @@ class Encoder:
 
 def _numbers(frame: pl.DataFrame, columns: FeatureColumns) -> np.ndarray:
     _check_present(frame, columns)
-    values = np.empty((frame.height, len(columns.numeric)), dtype=np.float64, order="F")
-    for index, name in enumerate(columns.numeric):
-        column = frame.get_column(name)
-        if column.null_count() == frame.height:
-            values[:, index] = np.nan
-            continue
-        if not (column.dtype.is_numeric() or column.dtype == pl.Boolean):
-            raise FeatureError(f"numeric feature {name!r} is of type {column.dtype}")
-        values[:, index] = column.cast(pl.Float64).fill_null(math.nan).to_numpy()
-        beyond = np.flatnonzero(np.abs(values[:, index]) > _LARGEST)
-        if beyond.size:
-            raise FeatureError(
-                f"numeric feature {name!r} is infinite in {beyond.size} of {frame.height} rows, "
-                f"first in row {beyond[0]} ({values[beyond[0], index]}); "
-                "make it null where it is not known"
-            )
+    values = frame.select(_number(frame.get_column(name)) for name in columns.numeric).to_numpy()
+    # A copy of its own, since polars may hand out a read-only view.
+    values = np.array(values, dtype=np.float64).reshape(frame.height, len(columns.numeric))
+    beyond = np.abs(values) > _LARGEST
+    if beyond.any():
+        index = int(np.flatnonzero(beyond.any(axis=0))[0])
+        rows = np.flatnonzero(beyond[:, index])
+        raise FeatureError(
+            f"numeric feature {columns.numeric[index]!r} is infinite in {rows.size} of "
+            f"{frame.height} rows, first in row {rows[0]} ({values[rows[0], index]}); "
+            "make it null where it is not known"
+        )
     return values
+
+
+def _number(column: pl.Series) -> pl.Expr:
+    if column.dtype.is_numeric() or column.dtype == pl.Boolean:
+        return pl.col(column.name).cast(pl.Float64).fill_null(math.nan)
+    if column.null_count() == column.len():
+        return pl.repeat(math.nan, pl.len()).alias(column.name)
+    raise FeatureError(f"numeric feature {column.name!r} is of type {column.dtype}")
 
 
 def _text(frame: pl.DataFrame, name: str) -> pl.Series:

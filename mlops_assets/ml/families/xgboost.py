@@ -118,7 +118,7 @@ class XGBoost:
         facts: dict[str, Any] = {"rounds": booster.num_boosted_rounds(), "device": used}
         if judged:
             facts["valid_log_loss"] = float(booster.best_score)
-        booster.set_param({"device": "cpu"})
+        booster.set_param({"device": "cpu", "nthread": 0})  # As it is once loaded.
         options.tell(f"{NAME}: {facts['rounds']} rounds on {used}")
         return XGBoostModel(encoder, facts, booster)
 

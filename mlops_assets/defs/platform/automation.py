@@ -1,0 +1,22 @@
+"""Automation: the daemon evaluates the conditions that the assets declare.
+
+What an asset's condition is stands with the asset (components/automation.py); here is only that
+they are evaluated, how often, and that it is on wherever a daemon runs.
+"""
+
+import dagster as dg
+
+INTERVAL_SECONDS = 10
+"""Least seconds between two looks at the graph; one takes about a second."""
+
+automation = dg.AutomationConditionSensorDefinition(
+    "automation",
+    target=dg.AssetSelection.all(),
+    description=(
+        "Computes what is missing or whose inputs or code changed. Stop it to hold everything"
+        " where it is; days and decisions can still be launched by hand."
+    ),
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    minimum_interval_seconds=INTERVAL_SECONDS,
+    run_tags={"mlops/command": "automation"},
+)

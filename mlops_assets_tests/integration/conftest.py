@@ -1,0 +1,123 @@
+"""A small lake on which the whole flow has run: real flights of 2013, real Delta, MLflow, Bento."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import date, timedelta
+from pathlib import Path
+
+import dagster as dg
+import polars as pl
+import pytest
+from dagster.components.core.defs_module import ComponentPath
+
+from mlops_assets.components.engine import Done, Engine, Report
+from mlops_assets.components.ml_product import declaration as d
+from mlops_assets.components.ml_product.product import Product
+from mlops_assets.local import prepare, repository
+from mlops_assets.stores.lakehouse import Lakehouse
+from mlops_assets.stores.model_registry import ModelRegistry
+
+FIRST, CUTOFF, TODAY = date(2013, 1, 1), date(2013, 1, 24), date(2013, 2, 4)
+NEWEST_LABELLED = TODAY - timedelta(days=2)
+
+SMALL = {
+    "training": d.Training(
+        first_cutoff=CUTOFF,
+        validation_days=5,
+        holdout_days=7,
+        families=["hist_gradient_boosting"],
+        search=d.Search(trials=1, folds=1, fold_days=4, rows=5_000),
+    ),
+    # Three weeks are too few to beat the baseline surely; that the gate refuses then is tested
+    # in components/test_evaluation_gates.py.
+    "gates": d.Gates(min_gain_over_baseline=-0.1, champion_margin=0.5, min_rows=2_000, min_days=7),
+    "monitoring": d.Monitoring(drift_window_days=7, report_rows=500),
+}
+
+
+@dataclass(frozen=True)
+class Flow:
+    """The flights domain and one small product, on stores of their own."""
+
+    home: Path
+    instance: dg.DagsterInstance
+    engine: Engine
+    product: Product
+    lakehouse: Lakehouse
+    registry: ModelRegistry
+
+    def table(self, name: str, version: int | None = None) -> pl.DataFrame:
+        """A table of the product, or any by domain/table."""
+        full = name if "/" in name else self.product.table(name)
+        return self.lakehouse.scan(full, version=version).collect()
+
+    def arrive(self, first: date, last: date) -> Report:
+        """Let days arrive and everything follow."""
+        report = Report()
+        self.engine.arrive(span(first, last), report)
+        return self.engine.settle(report)
+
+    def run(self, name: str, *days: date, **config: str) -> Done:
+        """Materialize one asset of the product, as a person does."""
+        key = self.product.key(name)
+        op = self.engine.graph.get(key).assets_def.node_def.name
+        run_config = {"ops": {op: {"config": config}}} if config else None
+        return self.engine.run([key], [day.isoformat() for day in days], run_config)
+
+    def metadata(self, name: str) -> dict[str, dg.MetadataValue]:
+        """What the newest materialization of an asset says of itself."""
+        event = self.instance.get_latest_materialization_event(self.product.key(name))
+        return dict(event.asset_materialization.metadata)
+
+
+@contextmanager
+def opened(home: Path, **changes: object) -> Iterator[Flow]:
+    """The real flight_delays with small settings, `changes` on top, bound to `home`."""
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("MLOPS_HOME", str(home))
+        environment.setenv("DAGSTER_HOME", str(home / "dagster"))
+        prepare()
+        tree = dg.ComponentTree.for_project(repository())
+        declared = tree.load_component("flight_delays").model_copy(update=SMALL | changes)
+        path = ComponentPath.from_path(tree.defs_module_path / "flight_delays")
+        definitions = dg.Definitions.merge(
+            tree.build_defs_at_path("nyc_flights"),
+            tree.build_defs_at_path("platform"),
+            declared.build_defs(tree.load_context.for_component_loc(path)),
+        )
+        with dg.DagsterInstance.get() as instance:
+            yield Flow(
+                home,
+                instance,
+                Engine(definitions, instance),
+                declared.product("flight_delays"),
+                definitions.resources["lakehouse"].store,
+                definitions.resources["registry"].store,
+            )
+
+
+def span(first: date, last: date) -> list[date]:
+    """The days `first` to `last`."""
+    return [first + timedelta(days=n) for n in range((last - first).days + 1)]
+
+
+@contextmanager
+def copied(home: Path, folder: Path, **changes: object) -> Iterator[Flow]:
+    """A copy to write to; MLflow's files stay where they are and are added to there."""
+    shutil.copytree(home, folder, symlinks=True)
+    with opened(folder, **changes) as flow:
+        yield flow
+
+
+@pytest.fixture(scope="session")
+def settled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home on which five weeks have arrived and everything has followed; do not write to it."""
+    home = tmp_path_factory.mktemp("settled")
+    with opened(home) as flow:
+        flow.engine.settle()
+        assert flow.arrive(FIRST, TODAY).errors == []
+    return home
