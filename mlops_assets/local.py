@@ -27,7 +27,7 @@ def prepare() -> Path:
     os.environ["MLOPS_HOME"] = str(home)
     dagster_home = Path(os.environ.setdefault("DAGSTER_HOME", str(home / "dagster"))).absolute()
     os.environ["DAGSTER_HOME"] = str(dagster_home)
-    # Two OpenMP programs that spin for the same cores take ten times as long; let waiting ones sleep.
+    # OpenMP programs that spin for the same cores take many times as long; waiting ones sleep.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     dagster_home.mkdir(parents=True, exist_ok=True)
     target = dagster_home / "dagster.yaml"

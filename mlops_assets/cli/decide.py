@@ -27,7 +27,7 @@ def approve(
 ) -> None:
     """Promote the candidate that waits for a person, and let everything follow.
 
-        mlops approve flight_delays --by "Ada Lovelace" --reason "reviewed the segments"
+    mlops approve flight_delays --by "Ada Lovelace" --reason "reviewed the segments"
     """
     _decide("approve", product, "champion", {"approved_by": by, "reason": reason})
 
@@ -40,8 +40,8 @@ def retrain(
 ) -> None:
     """Cut a new training set, and let fit, evaluation and promotion follow.
 
-        mlops retrain flight_delays
-        mlops retrain flight_delays --cutoff 2013-10-31
+    mlops retrain flight_delays
+    mlops retrain flight_delays --cutoff 2013-10-31
     """
     _decide("retrain", product, "training_set", {"cutoff": cutoff})
 

@@ -60,7 +60,7 @@ def advance(
 ) -> None:
     """Let the next days of the source arrive, one after the other, and everything follow.
 
-        mlops advance --days 3
+    mlops advance --days 3
     """
     started = time.perf_counter()
     progress = Progress()

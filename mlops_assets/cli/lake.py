@@ -24,8 +24,8 @@ def add_to(app: typer.Typer) -> None:
 def tables(json: Json = False, csv: Csv = False) -> None:
     """List the tables of the lake: rows, columns, version, size of history, newest write.
 
-        mlops tables
-        mlops tables --json
+    mlops tables
+    mlops tables --json
     """
     lake = _lake()
     rows = [_described(lake, name) for name in lake.tables()]
@@ -41,8 +41,8 @@ def sql(
 ) -> None:
     """Ask the lake in SQL (DuckDB, read-only).
 
-        mlops sql "select origin, avg(probability) from flight_delays.predictions group by origin"
-        mlops sql "select * from nyc_flights.weather_quarantine" --csv
+    mlops sql "select origin, avg(probability) from flight_delays.predictions group by origin"
+    mlops sql "select * from nyc_flights.weather_quarantine" --csv
     """
     from mlops_assets.stores.sql import QueryError
     from mlops_assets.stores.sql import query as ask

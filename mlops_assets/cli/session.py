@@ -28,12 +28,12 @@ class Session:
     @property
     def lakehouse(self) -> Lakehouse:
         """The lakehouse that the definitions bind."""
-        return self.definitions.resources["lakehouse"].store  # type: ignore[index,no-any-return]
+        return self.definitions.resources["lakehouse"].store  # type: ignore[index]
 
     @property
     def registry(self) -> ModelRegistry:
         """The model registry that the definitions bind."""
-        return self.definitions.resources["registry"].store  # type: ignore[index,no-any-return]
+        return self.definitions.resources["registry"].store  # type: ignore[index]
 
     @cached_property
     def products(self) -> list[str]:

@@ -11,6 +11,10 @@ from mlops_assets.stores.lakehouse import Lakehouse
 from mlops_assets.stores.model_registry import ModelRegistry
 
 _FIGURES = ["auc", "log_loss", "brier"]
+_NEXT = """\
+Next:  [bold]make ui[/]   the Dagster UI and MLflow on this lake
+       [bold]mlops advance --days 1[/]   let the next day arrive
+       [bold]mlops sql "select * from flight_delays.performance"[/]"""
 
 
 def of(lakehouse: Lakehouse, registry: ModelRegistry, products: list[str]) -> dict[str, Any]:
@@ -93,11 +97,4 @@ def show(found: dict[str, Any]) -> None:
             f"{found['predictions']:,} predictions. On {drifted['day']} {drifted['drifted']} of"
             f" {drifted['columns']} columns differ from the training set beyond their threshold."
         )
-    console.out.print(
-        f"{found['seconds']} s, {found['peak_mb']:,} MB at the peak."
-        "\n\nNext:  [bold]make ui[/]   the Dagster UI and MLflow on this lake"
-        "\n       [bold]mlops advance --days 1[/]   let the next day arrive"
-        "\n       [bold]mlops sql 'select * from flight_delays.performance'[/]"
-    )
-
-
+    console.out.print(f"{found['seconds']} s, {found['peak_mb']:,} MB at the peak.\n\n{_NEXT}")

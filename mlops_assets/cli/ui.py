@@ -35,9 +35,9 @@ def ui(
 ) -> None:
     """Serve the Dagster UI with its daemon, and MLflow, until Ctrl-C.
 
-        mlops ui
-        mlops ui --port 3001 --mlflow-port 5001
-        mlops ui --no-daemon
+    mlops ui
+    mlops ui --port 3001 --mlflow-port 5001
+    mlops ui --no-daemon
     """
     started = time.perf_counter()
     home = prepare()
@@ -52,7 +52,9 @@ def ui(
             _start(processes, home, Path(scratch), port, mlflow_port, daemon)
             seconds = time.perf_counter() - started
             out.print(f"Dagster  http://{HOST}:{port}\nMLflow   http://{HOST}:{mlflow_port}")
-            out.print(f"Ready after {seconds:.1f} s; logs are in {home / 'logs'}. Ctrl-C stops both.")
+            out.print(
+                f"Ready after {seconds:.1f} s; logs are in {home / 'logs'}. Ctrl-C stops both."
+            )
             processes.watch()
     except ProcessError as error:
         err.print(f"[red]{escape(str(error))}[/]")
@@ -73,7 +75,10 @@ def _start(
 ) -> None:
     """Start all and wait until both addresses answer."""
     tracking = os.environ.get("MLFLOW_TRACKING_URI", f"sqlite:///{home / 'mlflow.db'}")
-    os.environ |= {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    os.environ |= {
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+    }
     python, folder, loopback = [sys.executable, "-m"], repository(), ["--host", HOST]
     # One code server for the webserver and the daemon, on a socket: no port, half the memory.
     code, workspace = scratch / "code.sock", scratch / "workspace.yaml"
@@ -104,9 +109,7 @@ def _start(
         folder,
     )
     if daemon:
-        processes.start(
-            "daemon", [*python, "dagster._daemon", "run", "-w", str(workspace)], folder
-        )
+        processes.start("daemon", [*python, "dagster._daemon", "run", "-w", str(workspace)], folder)
     processes.wait_for_answer("webserver", f"http://{HOST}:{port}/server_info", READY_SECONDS)
     processes.wait_for_answer("mlflow", f"http://{HOST}:{mlflow_port}/health", READY_SECONDS)
 

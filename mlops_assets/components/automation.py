@@ -20,9 +20,7 @@ def _until_handled(trigger: Condition) -> Condition:
 
 def _ready() -> Condition:
     return (
-        ~Condition.any_deps_missing()
-        & ~Condition.any_deps_in_progress()
-        & ~Condition.in_progress()
+        ~Condition.any_deps_missing() & ~Condition.any_deps_in_progress() & ~Condition.in_progress()
     ).with_label("inputs there, nothing running")
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import date
@@ -125,7 +125,7 @@ class Engine:
         self,
         assets: Sequence[dg.AssetKey],
         partitions: Sequence[str] = (),
-        run_config: dict[str, object] | None = None,
+        run_config: Mapping[str, Any] | None = None,
     ) -> Done:
         """Materialize assets for a contiguous range of partitions, as one run in this process."""
         tags = dict(self._tags)
@@ -138,15 +138,15 @@ class Engine:
             asset_selection=list(assets),
             partition_key=partitions[0] if len(partitions) == 1 else None,
             tags=tags,
-            run_config=_QUIET | (run_config or {}),
+            run_config={**_QUIET, **(run_config or {})},
         )
 
-    def run_job(self, name: str, run_config: dict[str, object]) -> Done:
+    def run_job(self, name: str, run_config: Mapping[str, Any]) -> Done:
         """Run one of the graph's jobs in this process."""
         job = self.definitions.resolve_job_def(name)
         keys = job.asset_layer.executable_asset_keys
         names = tuple(k.to_user_string() for k in self._order if k in keys)
-        return self._execute(job, names, (), tags=self._tags, run_config=_QUIET | run_config)
+        return self._execute(job, names, (), tags=self._tags, run_config={**_QUIET, **run_config})
 
     def _execute(
         self,
@@ -254,6 +254,10 @@ def _reason(result: dg.ExecuteInProcessResult) -> str:
     for event in result.all_events:
         if event.is_step_failure:
             error = event.step_failure_data.error
-            cause = error.cause if error and error.cause and "Error occurred" in error.message else error
+            cause = (
+                error.cause
+                if error and error.cause and "Error occurred" in error.message
+                else error
+            )
             return (cause.message if cause else "failed").strip()
     return "the run failed; see it in the Dagster UI"

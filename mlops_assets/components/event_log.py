@@ -86,7 +86,7 @@ class LocalEventLog(ConsolidatedSqliteEventLogStorage):
             super().store_event_batch(events)
 
     @cached_property
-    def supports_asset_checks(self) -> bool:  # type: ignore[override]
+    def supports_asset_checks(self) -> bool:
         """Whether the schema has asset checks; it is looked up once."""
         return super().supports_asset_checks
 

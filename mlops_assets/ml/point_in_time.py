@@ -134,21 +134,20 @@ def look_up(
     _require(spine.columns, [*definition.keys, at], "the spine")
     _require(table.collect_schema().names(), definition.reads, "the feature table")
     rows = spine.select(*definition.keys, at).with_row_index(_ROW).lazy()
-    found = (_latest if isinstance(definition, Latest) else _trailing)(rows, table, definition, at)
+    if isinstance(definition, Latest):
+        found = _latest(rows, table, definition, at)
+    else:
+        found = _trailing(rows, table, definition, at)
     features = found.sort(_ROW).select(definition.features).collect()
     return spine.hstack(features)
 
 
-def join_all(
-    spine: pl.DataFrame, reads: Sequence[tuple[pl.LazyFrame, Definition]]
-) -> pl.DataFrame:
+def join_all(spine: pl.DataFrame, reads: Sequence[tuple[pl.LazyFrame, Definition]]) -> pl.DataFrame:
     """Add the features of several tables, one after the other."""
     return reduce(lambda rows, read: look_up(rows, *read), reads, spine)
 
 
-def _latest(
-    rows: pl.LazyFrame, table: pl.LazyFrame, definition: Latest, at: str
-) -> pl.LazyFrame:
+def _latest(rows: pl.LazyFrame, table: pl.LazyFrame, definition: Latest, at: str) -> pl.LazyFrame:
     keys = list(definition.keys)
     columns = {name: pl.col(column).alias(name) for name, column in definition.columns.items()}
     known = table.select(*keys, AVAILABLE_AT, EVENT_TIME, *columns.values())
@@ -189,9 +188,7 @@ def _trailing(
     return now
 
 
-def _as_of(
-    rows: pl.LazyFrame, known: pl.LazyFrame, at: str, keys: list[str]
-) -> pl.LazyFrame:
+def _as_of(rows: pl.LazyFrame, known: pl.LazyFrame, at: str, keys: list[str]) -> pl.LazyFrame:
     # Both sides are sorted right here; polars cannot check that within groups and would warn.
     return rows.sort(at).join_asof(
         known, left_on=at, right_on=AVAILABLE_AT, by=keys, strategy="backward",

@@ -79,7 +79,8 @@ class ModelRegistry:
     ) -> AbstractContextManager[RunLog]:
         """Return a context in which one training of `product` is written down.
 
-        The run is shown as `name`, or as the product. It ends with the block, as failed where the block raises.
+        The run is shown as `name`, or as the product. It ends with the block, as failed where the
+        block raises.
         """
         return open_run(
             self._client,

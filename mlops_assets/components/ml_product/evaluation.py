@@ -137,11 +137,12 @@ def evaluation_asset(product: Product) -> dg.AssetsDefinition:
     """The asset, with one blocking check a gate."""
     key = product.key(NAME)
 
-    @dg.asset(
-        **product.options(NAME, evaluate, product.gates, kinds={"polars", "mlflow"}),
+    @product.asset(
+        NAME,
+        product.code_version(evaluate, product.gates),
+        kinds=["polars", "mlflow"],
         description="The candidate beside the baseline and the champion, on days that none of them"
         " was trained on; its checks are the promotion gates.",
-        dagster_type=dg.Nothing,
         deps=[product.key(CANDIDATE)],
         check_specs=[
             dg.AssetCheckSpec(name, asset=key, blocking=True) for name in sorted(gates.REQUIRED)
@@ -186,7 +187,7 @@ def judged_rows(
     if last <= through:
         raise dg.Failure(
             f"{product.name}: no labelled day after {through}, the last that a model was trained"
-            f" on; the newest labelled day is {last}. Wait for labels, or choose an earlier cutoff.",
+            f" on; the newest labelled day is {last}. Wait for labels, or cut off earlier.",
             allow_retries=False,
         )
     rows = labelled_rows(store, product, through, last)
@@ -231,7 +232,7 @@ def write_outcomes(
     store.append(product.table(GATE_RESULTS), frame, Commit(run_id=run_id, note=stage))
 
 
-_OUTCOME_SCHEMA = {
+_OUTCOME_SCHEMA: dict[str, Any] = {
     "model_version": pl.Int64, "digest": pl.String, "stage": pl.String, "gate": pl.String,
     "passed": pl.Boolean, "value": pl.Float64, "limit": pl.Float64, "margin": pl.Float64,
     "low": pl.Float64, "high": pl.Float64, "rows": pl.Int64, "detail": pl.String,

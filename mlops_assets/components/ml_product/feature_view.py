@@ -41,18 +41,16 @@ def compute(store: Lakehouse, product: Product, first: date, last: date) -> pl.D
 
 def feature_view(product: Product) -> dg.AssetsDefinition:
     """The asset."""
-    options = product.options(
-        NAME, compute, product.spine, product.features, product.definitions, product.module.spine
+    version = product.code_version(
+        compute, product.spine, product.features, product.definitions, product.module.spine
     )
-    table = Table(product.table(NAME), None, Quality(), options["code_version"])
+    table = Table(product.table(NAME), None, Quality(), version)
 
-    @dg.asset(
-        **options,
+    @product.asset(
+        NAME,
+        version,
+        days=product.days,
         description="The rows to predict, with what was known at their prediction time.",
-        partitions_def=product.days,
-        backfill_policy=dg.BackfillPolicy.single_run(),
-        output_required=False,
-        dagster_type=dg.Nothing,
         deps=[
             dg.AssetKey(product.spine.table.split("/")),
             *(product.read_from(t, -product.days_back(t), 0) for t in product.features.tables),

@@ -1,7 +1,7 @@
 """Stage 8: performance, when the labels are there, and drift, each as daily rows.
 
 Performance joins predictions with outcomes two partitions later. Drift compares a trailing window
-of what was scored with the champion's own training set. Neither decides anything here.
+of what was scored with the training set of the model that scored it. Neither decides anything here.
 """
 
 from collections.abc import Iterator
@@ -16,7 +16,6 @@ from mlops_assets.components.metadata import picture, table
 from mlops_assets.components.ml_product import feature_view, scoring
 from mlops_assets.components.ml_product.evaluation import trained_through
 from mlops_assets.components.ml_product.product import Product
-from mlops_assets.components.ml_product.promotion import NAME as CHAMPION
 from mlops_assets.components.ml_product.training_set import DAY, LABEL
 from mlops_assets.components.ml_product.training_set import NAME as TRAINING_SET
 from mlops_assets.components.resources import LakehouseResource, ModelRegistryResource
@@ -31,6 +30,7 @@ from mlops_assets.stores.model_registry import ModelRegistry, ModelVersion
 
 PERFORMANCE = "performance"
 DRIFT = "drift"
+_DAY = timedelta(days=1)
 _FIGURES = (
     "base_rate", "mean_prediction", "auc", "pr_auc", "log_loss", "brier", "accuracy", "precision",
     "recall", "calibration_error",
@@ -65,17 +65,15 @@ _PERFORMANCE_SCHEMA = {
 
 def performance_asset(product: Product) -> dg.AssetsDefinition:
     """The asset: a day's row when its labels are complete."""
-    options = product.options(PERFORMANCE, performance, product.label)
-    own = Table(product.table(PERFORMANCE), None, Quality(), options["code_version"])
+    code = product.code_version(performance, product.label)
+    own = Table(product.table(PERFORMANCE), None, Quality(), code)
     predictions = product.table(scoring.NAME)
 
-    @dg.asset(
-        **options,
+    @product.asset(
+        PERFORMANCE,
+        code,
+        days=product.scored_days,
         description="Daily figures of the predictions, once the labels are known.",
-        partitions_def=product.scored_days,
-        backfill_policy=dg.BackfillPolicy.single_run(),
-        output_required=False,
-        dagster_type=dg.Nothing,
         deps=[
             product.read_from(predictions, 0, 0),
             product.read_from(product.label.table, 0, product.label.known_after_days),
@@ -97,23 +95,20 @@ def performance_asset(product: Product) -> dg.AssetsDefinition:
 
 def drift_asset(product: Product) -> dg.AssetsDefinition:
     """The asset: for each day, each column of a trailing window against the training set."""
-    options = product.options(DRIFT, drift, product.monitoring, product.columns)
-    own = Table(product.table(DRIFT), None, Quality(), options["code_version"])
+    code = product.code_version(drift, product.monitoring, product.columns)
+    own = Table(product.table(DRIFT), None, Quality(), code)
     back = product.monitoring.drift_window_days - 1
     view, predictions = product.table(feature_view.NAME), product.table(scoring.NAME)
 
-    @dg.asset(
-        **options,
-        description="Daily distance of each feature, and of the prediction, from the champion's"
-        " training set, over a trailing window.",
-        partitions_def=product.scored_days,
-        backfill_policy=dg.BackfillPolicy.single_run(),
-        output_required=False,
-        dagster_type=dg.Nothing,
+    @product.asset(
+        DRIFT,
+        code,
+        days=product.scored_days,
+        description="Daily distance of each feature, and of the prediction, from the training set of"
+        " the model that scored the day, over a trailing window.",
         deps=[
             product.read_from(view, -back, 0),
             product.read_from(predictions, -back, 0),
-            product.key(CHAMPION),
         ],
         automation_condition=content_of(view, predictions),
     )
@@ -123,21 +118,34 @@ def drift_asset(product: Product) -> dg.AssetsDefinition:
         registry: ModelRegistryResource,
     ) -> Iterator[Any]:
         store, models, days = lakehouse.store, registry.store, days_of(context)
-        version = models.champion(product.name)
-        if version is None:
-            raise dg.Failure(f"{product.name} has no champion; materialize one first")
-        reference = reference_rows(store, models, product, version)
-        first = max(days[0] - timedelta(days=back), trained_through(version) + timedelta(days=1))
-        current = scored_rows(store, product, first, days[-1])
-        frame = drift(reference, current, days, product, version)
-        for event in publish(context, store, own, frame, days):
-            if _is_of(event, days[-1]):
-                event = _with_pictures(
-                    event, models, product, version, reference, current, frame, days[-1]
-                )
-            yield event
+        parts, pictures = [], {}
+        for number, its_days in scored_by(store, product, days).items():
+            version = models.get(product.name, number)
+            reference = reference_rows(store, models, product, version)
+            first = max(its_days[0] - timedelta(days=back), trained_through(version) + _DAY)
+            current = scored_rows(store, product, first, its_days[-1])
+            parts.append(drift(reference, current, its_days, product, version))
+            if days[-1] in its_days:
+                pictures = evidence(models, product, version, reference, current, parts[-1])
+        for event in publish(context, store, own, pl.concat(parts).sort(DAY), days):
+            yield _with(pictures, event) if _is_of(event, days[-1]) else event
 
     return asset
+
+
+def scored_by(store: Lakehouse, product: Product, days: list[date]) -> dict[int, list[date]]:
+    """Model version to those of the days that it scored, both in order."""
+    rows = (
+        store.scan(product.table(scoring.NAME), first=days[0], last=days[-1])
+        .group_by(DAY)
+        .agg(pl.col("model_version").sort_by("revision").last())
+        .sort("model_version", DAY)
+        .collect()
+    )
+    return {
+        number: part[DAY].to_list()
+        for (number,), part in rows.group_by("model_version", maintain_order=True)
+    }
 
 
 def drift(
@@ -162,7 +170,7 @@ def drift(
 def reference_rows(
     store: Lakehouse, models: ModelRegistry, product: Product, version: ModelVersion
 ) -> pl.DataFrame:
-    """The champion's training set at its pinned version, with what the champion says of it."""
+    """A version's training set as it was pinned, with what the model says of it."""
     pinned = int(version.tags["training_set_version"])
     rows = store.scan(product.table(TRAINING_SET), version=pinned).collect()
     return rows.with_columns(pl.Series("probability", models.load(version).predict(rows)))
@@ -205,20 +213,24 @@ def _is_of(event: Any, day: date) -> bool:
     return isinstance(event, dg.AssetMaterialization) and event.partition == day.isoformat()
 
 
-def _with_pictures(
-    event: Any,
+def _with(metadata: dict[str, Any], event: Any) -> Any:
+    if isinstance(event, dg.MaterializeResult):
+        return event._replace(metadata={**(event.metadata or {}), **metadata})
+    return event.with_metadata({**event.metadata, **metadata})
+
+
+def evidence(
     models: ModelRegistry,
     product: Product,
     version: ModelVersion,
     reference: pl.DataFrame,
     current: pl.DataFrame,
     rows: pl.DataFrame,
-    last: date,
-) -> Any:
-    """The newest day also shows the heat map, the worst columns, and an Evidently report."""
+) -> dict[str, Any]:
+    """What the newest day shows beside its rows: heat map, worst columns, an Evidently report."""
+    last = rows[DAY].max()
     newest = rows.filter(pl.col(DAY) == last).sort("value", descending=True, nulls_last=True)
-    window = product.monitoring.drift_window_days
-    recent = current.filter(pl.col(DAY) > last - timedelta(days=window))
+    recent = current.filter(pl.col(DAY) > last - product.monitoring.drift_window_days * _DAY)
     html, _ = evidently_report(
         reference,
         recent,
@@ -227,18 +239,13 @@ def _with_pictures(
         thresholds=_thresholds(product),
         max_rows=product.monitoring.report_rows,
     )
-    run = models.open(product.name, version.run_id)
-    path = f"monitoring/drift-{last.isoformat()}.html"
-    run.log_text(path, html)
+    path = f"monitoring/drift-{last}.html"
+    models.open(product.name, version.run_id).log_text(path, html)
     shown = ["column", "statistic", "value", "threshold", "drifted", "missing_current"]
-    metadata = {
-        **(event.metadata or {}),
+    return {
         "drifted_columns": int(newest["drifted"].sum()),
         "worst": table(newest.select(shown).head(10).with_columns(pl.selectors.float().round(4))),
         "heat_map": picture(drift_picture(rows), "drift"),
         "evidently_report": dg.MetadataValue.path(models.artifact_uri_of(version.run_id, path)),
         "mlflow_run": version.run_id,
     }
-    if isinstance(event, dg.MaterializeResult):
-        return event._replace(metadata=metadata)
-    return event.with_metadata(metadata)

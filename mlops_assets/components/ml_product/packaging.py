@@ -12,13 +12,8 @@ import numpy as np
 import polars as pl
 
 from mlops_assets.components.automation import content_of
-from mlops_assets.components.ml_product.evaluation import (
-    NAME as EVALUATION,
-)
-from mlops_assets.components.ml_product.evaluation import (
-    judged_rows,
-    write_outcomes,
-)
+from mlops_assets.components.ml_product.evaluation import NAME as EVALUATION
+from mlops_assets.components.ml_product.evaluation import judged_rows, write_outcomes
 from mlops_assets.components.ml_product.product import Product
 from mlops_assets.components.ml_product.training import CANDIDATE
 from mlops_assets.components.resources import (
@@ -87,10 +82,11 @@ def bento_asset(product: Product) -> dg.AssetsDefinition:
     """The asset, with its trial as a blocking check."""
     key = product.key(NAME)
 
-    @dg.asset(
-        **product.options(NAME, build, product.columns, kinds={"bentoml"}),
+    @product.asset(
+        NAME,
+        product.code_version(build, product.columns),
+        kinds=["bentoml"],
         description="The candidate as a Bento: built, started, and tried on real rows.",
-        dagster_type=dg.Nothing,
         deps=[product.key(CANDIDATE), product.key(EVALUATION)],
         check_specs=[dg.AssetCheckSpec(GATE, asset=key, blocking=True)],
         automation_condition=content_of(product.table(EVALUATION), gated=True),

@@ -5,6 +5,7 @@ No computation. A mistake in the declaration is found here, when the code locati
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import date, timedelta
 from functools import cached_property
@@ -56,7 +57,7 @@ class Product:
     @property
     def days(self) -> dg.DailyPartitionsDefinition:
         """The local days of the spine."""
-        return self.module.DAYS  # type: ignore[no-any-return]
+        return self.module.DAYS
 
     @cached_property
     def scored_days(self) -> dg.DailyPartitionsDefinition:
@@ -122,27 +123,45 @@ class Product:
         _ = self.columns, [self.days_back(t) for t in self.features.tables]
         return self
 
-    def options(
-        self, name: str, function: Any, *settings: Any, kinds: set[str] | None = None
-    ) -> dict[str, Any]:
-        """Arguments of `dagster.asset` that all stages share.
+    def code_version(self, function: Any, *settings: Any) -> str:
+        """Version of a stage: its function, and the parts of the declaration that it reads."""
+        return code_version(function, *(s if callable(s) else repr(s) for s in settings))
+
+    def asset(
+        self,
+        name: str,
+        version: str,
+        *,
+        days: dg.DailyPartitionsDefinition | None = None,
+        kinds: Iterable[str] = ("polars", "deltalake"),
+        **options: Any,
+    ) -> Callable[[Callable[..., Any]], dg.AssetsDefinition]:
+        """`dagster.asset` with what all stages share: key, group, owners, tags, no IO manager.
 
         Args:
             name: the asset's name within the product.
-            function: what computes it; its code version follows this function.
-            settings: the parts of the declaration that it reads.
+            version: its code version, from `code_version`.
+            days: its partitions; a run of many days is one run.
             kinds: shown in the UI.
+            options: description, deps, check_specs, automation_condition.
         """
-        return {
-            "key": self.key(name),
-            "group_name": self.name,
-            "owners": list(self.owners),
-            "kinds": kinds or {"polars", "deltalake"},
-            "code_version": code_version(
-                function, *(s if callable(s) else repr(s) for s in settings)
-            ),
-            "tags": {"product": self.name},
-        }
+        if days is not None:
+            options |= {
+                "partitions_def": days,
+                "backfill_policy": dg.BackfillPolicy.single_run(),
+                "output_required": False,
+            }
+        decorate: Any = dg.asset(
+            key=self.key(name),
+            group_name=self.name,
+            owners=list(self.owners),
+            kinds=set(kinds),
+            code_version=version,
+            tags={"product": self.name},
+            dagster_type=dg.Nothing,
+            **options,
+        )
+        return decorate
 
     def read_from(self, table: str, first: int, last: int) -> dg.AssetDep:
         """A daily dependency on a table's partitions from `first` to `last` days off."""

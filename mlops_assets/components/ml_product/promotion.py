@@ -108,7 +108,9 @@ def waiting(store: Lakehouse, product: Product) -> dict[str, Any] | None:
     """The newest row of `promotions` if it waits for a person."""
     if not store.exists(product.table(PROMOTIONS)):
         return None
-    row = store.scan(product.table(PROMOTIONS)).sort("decided_at").last().collect().row(0, named=True)
+    row = (
+        store.scan(product.table(PROMOTIONS)).sort("decided_at").last().collect().row(0, named=True)
+    )
     return row if row["status"] == "waiting" else None
 
 
@@ -119,16 +121,19 @@ def champion_assets(product: Product) -> list[dg.AssetsDefinition]:
     return [_request(product), _promoted_by_a_person(product)]
 
 
-def _options(product: Product) -> dict[str, Any]:
-    return product.options(NAME, promote, product.promotion, kinds={"mlflow"}) | {
-        "description": "The promoted model: what serves and what scores.",
-        "dagster_type": dg.Nothing,
-    }
+def _champion(product: Product, **options: Any) -> Any:
+    return product.asset(
+        NAME,
+        product.code_version(promote, product.promotion),
+        kinds=["mlflow"],
+        description="The promoted model: what serves and what scores.",
+        **options,
+    )
 
 
 def _promoted_at_once(product: Product) -> dg.AssetsDefinition:
-    @dg.asset(
-        **_options(product),
+    @_champion(
+        product,
         deps=[product.key(BENTO)],
         automation_condition=content_of(product.table(BENTO), gated=True),
     )
@@ -146,10 +151,10 @@ def _promoted_at_once(product: Product) -> dg.AssetsDefinition:
 
 
 def _request(product: Product) -> dg.AssetsDefinition:
-    @dg.asset(
-        **product.options(REQUEST, waiting, product.promotion),
+    @product.asset(
+        REQUEST,
+        product.code_version(waiting, product.promotion),
         description="A candidate that passed every gate and waits for a person.",
-        dagster_type=dg.Nothing,
         deps=[product.key(BENTO)],
         automation_condition=content_of(product.table(BENTO), gated=True),
     )
@@ -174,7 +179,7 @@ def _request(product: Product) -> dg.AssetsDefinition:
 
 
 def _promoted_by_a_person(product: Product) -> dg.AssetsDefinition:
-    @dg.asset(**_options(product), deps=[product.key(REQUEST)])
+    @_champion(product, deps=[product.key(REQUEST)])
     def asset(
         context: dg.AssetExecutionContext,
         config: Approval,
@@ -184,11 +189,11 @@ def _promoted_by_a_person(product: Product) -> dg.AssetsDefinition:
         store, models = lakehouse.store, registry.store
         row = waiting(store, product)
         if row is None:
-            raise dg.Failure(f"{product.name}: no promotion waits for approval", allow_retries=False)
+            raise dg.Failure(
+                f"{product.name}: no promotion waits for approval", allow_retries=False
+            )
         version = models.get(product.name, row["model_version"])
-        promote(
-            store, models, product, version, config.approved_by, config.reason, context.run_id
-        )
+        promote(store, models, product, version, config.approved_by, config.reason, context.run_id)
         return _result(version, config.approved_by)
 
     return asset

@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 def retrain_job(product: Product) -> UnresolvedAssetJobDefinition:
     """A new training set, the fits, the evaluation, the Bento, the champion."""
     first, last = product.key(TRAINING_SET), product.key(_last(product))
-    between = dg.AssetSelection.assets(first).downstream() & dg.AssetSelection.assets(
-        last
-    ).upstream()
+    between = (
+        dg.AssetSelection.assets(first).downstream() & dg.AssetSelection.assets(last).upstream()
+    )
     return dg.define_asset_job(
         f"{product.name}_retrain",
         selection=between,
@@ -45,8 +45,8 @@ def approve_job(product: Product) -> UnresolvedAssetJobDefinition:
     )
 
 
-# dagster-mlflow's own hook ends the run with the last node of the whole graph, which need not be the
-# last of those that a job selects (docs/decisions/dagster-mlflow.md). So the job has its own.
+# dagster-mlflow's own hook ends the run with the last node of the whole graph, which need not be
+# the last of those that a job selects (docs/decisions/dagster-mlflow.md). So the job has its own.
 @dg.success_hook(required_resource_keys={"mlflow_run"})
 def end_with_the_last_step(context: dg.HookContext) -> None:
     """End the job's MLflow run when its last step has succeeded."""

@@ -53,9 +53,7 @@ def score(
     )
 
 
-def revise(
-    scored: pl.DataFrame, existing: pl.DataFrame | None, product: Product
-) -> pl.DataFrame:
+def revise(scored: pl.DataFrame, existing: pl.DataFrame | None, product: Product) -> pl.DataFrame:
     """The rows to append: those of days not yet scored by this model on these features.
 
     `prediction_id` names the product, the key, the model version and the revision.
@@ -77,15 +75,13 @@ def revise(
 
 def predictions_asset(product: Product) -> dg.AssetsDefinition:
     """The asset, one partition a local day after the first cut-off."""
-    options = product.options(NAME, score, product.columns)
+    code = product.code_version(score, product.columns)
 
-    @dg.asset(
-        **options,
+    @product.asset(
+        NAME,
+        code,
+        days=product.scored_days,
         description="One row a prediction, made as of its own prediction time; append-only.",
-        partitions_def=product.scored_days,
-        backfill_policy=dg.BackfillPolicy.single_run(),
-        output_required=False,
-        dagster_type=dg.Nothing,
         deps=[product.read_from(product.table(feature_view.NAME), 0, 0), product.key(CHAMPION)],
         automation_condition=once(),
     )
@@ -100,15 +96,13 @@ def predictions_asset(product: Product) -> dg.AssetsDefinition:
             raise dg.Failure(f"{product.name} has no champion; materialize one first")
         days = days_of(context)
         _refuse_in_sample(product, days, version)
-        view = store.scan(
-            product.table(feature_view.NAME), first=days[0], last=days[-1]
-        ).collect()
+        view = store.scan(product.table(feature_view.NAME), first=days[0], last=days[-1]).collect()
         scored = score(view, models.load(version), version, product)
         added = revise(scored, _existing(store, product, days), product)
         if added.height:
             commit = Commit(run_id=context.run_id, note=f"model version {version.version}")
             store.append(product.table(NAME), added, commit, by=DAY)
-        yield from _events(context, store, product, days, version, options["code_version"])
+        yield from _events(context, store, product, days, version, code)
 
     return asset
 

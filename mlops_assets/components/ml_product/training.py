@@ -84,7 +84,8 @@ def fit(
     train, valid = _labelled(rows, train_rows), _labelled(rows, valid_rows)
     options = FitOptions(settings.seed, settings.threads, settings.device)
     trials: list[TrialResult] = []
-    params, fold_values = chosen.defaults(), ()
+    params = chosen.defaults()
+    fold_values: tuple[float, ...] = ()
     if family_name != settings.baseline:
         budget = settings.search
         folds = time_folds(days[train_rows], budget.folds, budget.fold_days)
@@ -110,13 +111,12 @@ def fit_asset(product: Product, family_name: str) -> dg.AssetsDefinition:
     name = fit_name(family_name)
     role = "baseline" if family_name == product.training.baseline else "family"
 
-    @dg.asset(
-        **product.options(
-            name, fit, product.training, family(family_name).fit, kinds={"mlflow", family_name[:20]}
-        ),
+    @product.asset(
+        name,
+        product.code_version(fit, product.training, family(family_name).fit),
+        kinds=["mlflow"],
         description=f"The {role} {family_name}, fitted on the training set and judged on its"
         " validation days.",
-        dagster_type=dg.Nothing,
         deps=[product.key(NAME)],
         automation_condition=content_changed(),
     )
@@ -127,8 +127,10 @@ def fit_asset(product: Product, family_name: str) -> dg.AssetsDefinition:
     ) -> dg.MaterializeResult[Any]:
         store = lakehouse.store
         version = store.version(product.table(NAME))
-        rows = store.scan(product.table(NAME), version=version).collect().sort(
-            product.spine.entity_keys
+        rows = (
+            store.scan(product.table(NAME), version=version)
+            .collect()
+            .sort(product.spine.entity_keys)
         )
         tags = _tags(context, product, family_name, role, version)
         models = registry.store
@@ -166,10 +168,10 @@ def leaderboard_asset(product: Product) -> dg.AssetsDefinition:
     """All families and the baseline on the same validation days, best first."""
     fits = [fit_name(f) for f in (*product.training.families, product.training.baseline)]
 
-    @dg.asset(
-        **product.options(LEADERBOARD, leaderboard, fits),
+    @product.asset(
+        LEADERBOARD,
+        product.code_version(leaderboard, fits),
         description="All families and the baseline on the validation days, best first.",
-        dagster_type=dg.Nothing,
         deps=[product.key(f) for f in fits],
         automation_condition=content_changed(),
     )
@@ -180,11 +182,23 @@ def leaderboard_asset(product: Product) -> dg.AssetsDefinition:
         board = leaderboard(store, product, fits)
         data_version = content_hash(board)
         version = store.overwrite(product.table(LEADERBOARD), board, Commit(run_id=context.run_id))
-        shown = ["family", "role", "choice", "auc", "pr_auc", "log_loss", "brier", "trials", "seconds"]
+        shown = [
+            "family",
+            "role",
+            "choice",
+            "auc",
+            "pr_auc",
+            "log_loss",
+            "brier",
+            "trials",
+            "seconds",
+        ]
         return dg.MaterializeResult(
             data_version=dg.DataVersion(data_version),
             metadata={
-                "leaderboard": table(board.select(shown).with_columns(pl.selectors.float().round(4))),
+                "leaderboard": table(
+                    board.select(shown).with_columns(pl.selectors.float().round(4))
+                ),
                 "rows": board.height,
                 "delta_version": version,
             },
@@ -202,10 +216,11 @@ def leaderboard(store: Lakehouse, product: Product, fits: list[str]) -> pl.DataF
 def candidate_asset(product: Product) -> dg.AssetsDefinition:
     """The best family of the leaderboard, registered as a model version."""
 
-    @dg.asset(
-        **product.options(CANDIDATE, register, product.training.baseline, kinds={"mlflow"}),
+    @product.asset(
+        CANDIDATE,
+        product.code_version(register, product.training.baseline),
+        kinds=["mlflow"],
         description="The best family of the leaderboard, as a version in the model registry.",
-        dagster_type=dg.Nothing,
         deps=[product.key(LEADERBOARD)],
         automation_condition=content_changed(),
     )
@@ -238,7 +253,9 @@ def register(store: Lakehouse, registry: ModelRegistry, product: Product) -> dic
     board = store.scan(product.table(LEADERBOARD)).collect()
     best = board.filter(pl.col("role") == "family").row(0, named=True)
     baseline = board.filter(pl.col("role") == "baseline").row(0, named=True)
-    sample = store.scan(product.table(NAME), version=best["training_set_version"]).head(50).collect()
+    sample = (
+        store.scan(product.table(NAME), version=best["training_set_version"]).head(50).collect()
+    )
     features = sample.select(product.columns.names)
     folder = registry.run_files(best["run_id"], MODEL_FOLDER)
     version = registry.register(
@@ -312,7 +329,12 @@ def _tags(
 
 
 def _record(
-    family_name: str, role: str, run_id: str, digest: str, fitted: Fitted, version: int,
+    family_name: str,
+    role: str,
+    run_id: str,
+    digest: str,
+    fitted: Fitted,
+    version: int,
     cutoff: str,
 ) -> pl.DataFrame:
     return pl.DataFrame(

@@ -66,16 +66,14 @@ def training_set(product: Product) -> dg.AssetsDefinition:
         [product.labels_known(product.training.first_cutoff)]
     )
 
-    @dg.asset(
-        **product.options(
-            NAME,
-            labelled_rows,
-            product.label,
-            product.training.first_cutoff,
-            product.module.label,
-        ),
+    version = product.code_version(
+        labelled_rows, product.label, product.training.first_cutoff, product.module.label
+    )
+
+    @product.asset(
+        NAME,
+        version,
         description="Labelled rows through the cut-off day; pins the versions it was made of.",
-        dagster_type=dg.Nothing,
         deps=[
             dg.AssetDep(product.key(feature_view.NAME), partition_mapping=known),
             dg.AssetDep(dg.AssetKey(product.label.table.split("/")), partition_mapping=known),

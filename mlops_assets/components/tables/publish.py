@@ -73,8 +73,9 @@ def publish(
         open_days = [d for d in days if d.isoformat() not in withheld]
         yield from _publish_days(context, lakehouse, table, kept, refused, open_days)
     if withheld:
+        named = ", ".join(day or "all rows" for day in sorted(withheld, key=str))
         raise dg.Failure(
-            f"{table.name}: withheld {', '.join(k or 'all rows' for k in sorted(withheld, key=str))}"
+            f"{table.name}: withheld {named}"
             f" ({'; '.join(v.detail for v in failed[:3])}). Their rows are in {table.quarantine};"
             " what was published before stays. Mend the source and materialize again.",
             metadata={"withheld": dg.MetadataValue.json(sorted(map(str, withheld)))},

@@ -9,7 +9,9 @@ from __future__ import annotations
 import dataframely as dy
 import polars as pl
 
-_UTC = {"time_zone": "UTC", "time_unit": "us"}
+
+def _utc(*, primary_key: bool = False) -> dy.Datetime:
+    return dy.Datetime(nullable=False, primary_key=primary_key, time_zone="UTC", time_unit="us")
 
 
 class FlightSchedule(dy.Schema):
@@ -21,8 +23,8 @@ class FlightSchedule(dy.Schema):
     origin = dy.String(primary_key=True, regex="^(EWR|JFK|LGA)$")
     dest = dy.String(nullable=False, regex="^[A-Z]{3}$")
     distance = dy.Int64(nullable=False, min=10, max=6000)
-    scheduled_departure = dy.Datetime(nullable=False, **_UTC)
-    scheduled_arrival = dy.Datetime(nullable=False, **_UTC)
+    scheduled_departure = _utc()
+    scheduled_arrival = _utc()
 
     @dy.rule()
     def block_time_is_plausible(cls) -> pl.Expr:
@@ -43,9 +45,9 @@ class FlightEvents(dy.Schema):
     dest = dy.String(nullable=False, regex="^[A-Z]{3}$")
     tailnum = dy.String(nullable=True)
     delay = dy.Int64(nullable=False, min=-120, max=2880)
-    departed_at = dy.Datetime(nullable=False, **_UTC)
-    event_time = dy.Datetime(nullable=False, **_UTC)
-    available_at = dy.Datetime(nullable=False, **_UTC)
+    departed_at = _utc()
+    event_time = _utc()
+    available_at = _utc()
 
     @dy.rule()
     def not_available_before_it_happened(cls) -> pl.Expr:
@@ -55,7 +57,9 @@ class FlightEvents(dy.Schema):
     @dy.rule()
     def lands_before_its_aircraft_departs_again(cls) -> pl.Expr:
         """The same tail number cannot be in the air twice at once."""
-        again = pl.col("departed_at").shift(-1).over("date", "tailnum", "event", order_by="departed_at")
+        again = (
+            pl.col("departed_at").shift(-1).over("date", "tailnum", "event", order_by="departed_at")
+        )
         in_order = (pl.col("event") == "departure") | (pl.col("event_time") <= again)
         return in_order.fill_null(True) | pl.col("tailnum").is_null()
 
@@ -71,8 +75,8 @@ class Weather(dy.Schema):
 
     date = dy.Date(nullable=False)
     origin = dy.String(primary_key=True, regex="^(EWR|JFK|LGA)$")
-    event_time = dy.Datetime(primary_key=True, **_UTC)
-    available_at = dy.Datetime(nullable=False, **_UTC)
+    event_time = _utc(primary_key=True)
+    available_at = _utc()
     temperature_f = dy.Float64(nullable=True, min=-40, max=130)
     dew_point_f = dy.Float64(nullable=True, min=-60, max=100)
     humidity = dy.Float64(nullable=True, min=0, max=100)

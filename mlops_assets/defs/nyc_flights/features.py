@@ -73,8 +73,13 @@ def _delays(name: str, keys: tuple[str, ...], windows: tuple[str, ...]) -> dg.As
     return delays
 
 
-origin_delays, carrier_delays, carrier_origin_delays, route_delays, destination_delays, (
-    flight_number_delays
+(
+    origin_delays,
+    carrier_delays,
+    carrier_origin_delays,
+    route_delays,
+    destination_delays,
+    (flight_number_delays),
 ) = (_delays(name, keys, windows) for name, (keys, windows) in DELAYS_BY.items())
 
 

@@ -64,7 +64,6 @@ def happened(first: date, last: date) -> pl.DataFrame:
     )  # fmt: skip
 
 
-
 def _with_times(first: date, last: date) -> pl.DataFrame:
     """Source rows of flights scheduled on the days, with scheduled times in UTC."""
     day = pl.date("year", "month", "day")
