@@ -3,8 +3,9 @@
 import pytest
 
 DAGSTERS_OWN = [
+    ".*is currently in (preview|beta)",
     "`parse_obj_as` is deprecated",
-    "Parameter `partitions_def` of initializer `AssetCheckSpec",
+    "InitResourceContext.dagster_run is deprecated",
 ]
 
 

@@ -79,6 +79,8 @@ def _found(opened: Session, report: Report, seconds: float) -> dict[str, Any]:
     figures = {
         "seconds": round(seconds, 1),
         "peak_mb": round(max(u.ru_maxrss for u in usage) / 1024),
+        "seconds_by_asset": report.seconds,
+        "ticks": report.ticks,
         "recomputed": report.recomputed,
         "errors": report.errors,
     }

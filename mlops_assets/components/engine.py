@@ -59,6 +59,14 @@ class Report:
         return counts
 
     @property
+    def seconds(self) -> dict[str, float]:
+        """Asset (the first of a run) to the seconds that its runs took."""
+        spent: dict[str, float] = {}
+        for run in self.runs:
+            spent[run.assets[0]] = round(spent.get(run.assets[0], 0.0) + run.seconds, 3)
+        return spent
+
+    @property
     def errors(self) -> list[str]:
         """What went wrong, run by run."""
         return [f"{', '.join(r.assets)}: {r.error}" for r in self.runs if r.error]

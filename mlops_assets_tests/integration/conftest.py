@@ -63,10 +63,18 @@ class Flow:
 
     def run(self, name: str, *days: date, **config: str) -> Done:
         """Materialize one asset of the product, as a person does."""
-        key = self.product.key(name)
-        op = self.engine.graph.get(key).assets_def.node_def.name
-        run_config = {"ops": {op: {"config": config}}} if config else None
-        return self.engine.run([key], [day.isoformat() for day in days], run_config)
+        key, keys = self.product.key(name), [day.isoformat() for day in days]
+        return self.engine.run([key], keys, self._config(name, config))
+
+    def decide(self, command: str, name: str, **config: str) -> Report:
+        """Launch the job `retrain` or `approve`, and let everything follow."""
+        job = f"{self.product.name}_{command}"
+        report = Report([self.engine.run_job(job, self._config(name, config))])
+        return self.engine.settle(report)
+
+    def _config(self, name: str, config: dict[str, str]) -> dict[str, object]:
+        op = self.engine.graph.get(self.product.key(name)).assets_def.node_def.name
+        return {"ops": {op: {"config": config}}} if config else {}
 
     def metadata(self, name: str) -> dict[str, dg.MetadataValue]:
         """What the newest materialization of an asset says of itself."""

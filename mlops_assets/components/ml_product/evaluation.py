@@ -163,8 +163,8 @@ def evaluation_asset(product: Product) -> dg.AssetsDefinition:
         present = models.champion(product.name)
         champion = contender(models, present, "champion", rows) if present else None
         report = evaluate(rows, candidate, baseline, champion, product.gates)
-        write_outcomes(store, product, version, report.outcomes, context.run_id, NAME)
-        metadata = _publish(store, models, product, version, rows, report, context.run_id,
+        write_outcomes(store, product, version, report.outcomes, context.run.run_id, NAME)
+        metadata = _publish(store, models, product, version, rows, report, context.run.run_id,
                             [c for c in (candidate, baseline, champion) if c])  # fmt: skip
         data_version = combine(
             candidate=version.digest,

@@ -104,8 +104,8 @@ def drift_asset(product: Product) -> dg.AssetsDefinition:
         DRIFT,
         code,
         days=product.scored_days,
-        description="Daily distance of each feature, and of the prediction, from the training set of"
-        " the model that scored the day, over a trailing window.",
+        description="Daily distance of each feature, and of the prediction, from the training set"
+        " of the model that scored the day, over a trailing window.",
         deps=[
             product.read_from(view, -back, 0),
             product.read_from(predictions, -back, 0),
@@ -126,7 +126,9 @@ def drift_asset(product: Product) -> dg.AssetsDefinition:
             current = scored_rows(store, product, first, its_days[-1])
             parts.append(drift(reference, current, its_days, product, version))
             if days[-1] in its_days:
-                pictures = evidence(models, product, version, reference, current, parts[-1])
+                pictures = evidence(
+                    models, product, version, reference, current, parts[-1], days[-1]
+                )
         for event in publish(context, store, own, pl.concat(parts).sort(DAY), days):
             yield _with(pictures, event) if _is_of(event, days[-1]) else event
 
@@ -213,6 +215,21 @@ def _is_of(event: Any, day: date) -> bool:
     return isinstance(event, dg.AssetMaterialization) and event.partition == day.isoformat()
 
 
+def report(product: Product, reference: pl.DataFrame, current: pl.DataFrame, last: date) -> str:
+    """Evidently's page on the window that ends on `last`, with our methods and thresholds."""
+    window = product.monitoring.drift_window_days
+    recent = current.filter(pl.col(DAY).is_between(last - (window - 1) * _DAY, last))
+    html, _ = evidently_report(
+        reference,
+        recent,
+        product.columns.numeric,
+        product.columns.categorical,
+        thresholds=_thresholds(product),
+        max_rows=product.monitoring.report_rows,
+    )
+    return html
+
+
 def _with(metadata: dict[str, Any], event: Any) -> Any:
     if isinstance(event, dg.MaterializeResult):
         return event._replace(metadata={**(event.metadata or {}), **metadata})
@@ -226,19 +243,11 @@ def evidence(
     reference: pl.DataFrame,
     current: pl.DataFrame,
     rows: pl.DataFrame,
+    last: date,
 ) -> dict[str, Any]:
     """What the newest day shows beside its rows: heat map, worst columns, an Evidently report."""
-    last = rows[DAY].max()
     newest = rows.filter(pl.col(DAY) == last).sort("value", descending=True, nulls_last=True)
-    recent = current.filter(pl.col(DAY) > last - product.monitoring.drift_window_days * _DAY)
-    html, _ = evidently_report(
-        reference,
-        recent,
-        product.columns.numeric,
-        product.columns.categorical,
-        thresholds=_thresholds(product),
-        max_rows=product.monitoring.report_rows,
-    )
+    html = report(product, reference, current, last)
     path = f"monitoring/drift-{last}.html"
     models.open(product.name, version.run_id).log_text(path, html)
     shown = ["column", "statistic", "value", "threshold", "drifted", "missing_current"]

@@ -105,9 +105,9 @@ def bento_asset(product: Product) -> dg.AssetsDefinition:
         features = rows.select(product.columns.names)
         with bentos.store.serve(built.tag) as running:
             outcome = compare(running, features, models.load(version).predict(features))
-        write_outcomes(store, product, version, [outcome], context.run_id, NAME)
+        write_outcomes(store, product, version, [outcome], context.run.run_id, NAME)
         row = {"tag": built.tag, "model_version": version.version, "path": str(built.path)}
-        store.overwrite(product.table(NAME), pl.DataFrame([row]), Commit(run_id=context.run_id))
+        store.overwrite(product.table(NAME), pl.DataFrame([row]), Commit(run_id=context.run.run_id))
         yield dg.MaterializeResult(
             data_version=dg.DataVersion(combine(tag=built.tag, passed=str(outcome.passed))),
             metadata={

@@ -144,7 +144,7 @@ def _promoted_at_once(product: Product) -> dg.AssetsDefinition:
     ) -> dg.MaterializeResult[Any]:
         store, models = lakehouse.store, registry.store
         version = _packaged(store, models, product)
-        promote(store, models, product, version, AUTOMATIC, "passed every gate", context.run_id)
+        promote(store, models, product, version, AUTOMATIC, "passed every gate", context.run.run_id)
         return _result(version, AUTOMATIC)
 
     return asset
@@ -165,7 +165,11 @@ def _request(product: Product) -> dg.AssetsDefinition:
     ) -> dg.MaterializeResult[Any]:
         store, models = lakehouse.store, registry.store
         version = _packaged(store, models, product)
-        write_promotion(store, product, version, "waiting", AUTOMATIC, "passed", context.run_id)
+        # What serves already, say since before approval was required, waits for nobody.
+        if models.champion(product.name) != version:
+            write_promotion(
+                store, product, version, "waiting", AUTOMATIC, "passed", context.run.run_id
+            )
         return dg.MaterializeResult(
             data_version=dg.DataVersion(combine(waiting=version.digest)),
             metadata={
@@ -193,7 +197,9 @@ def _promoted_by_a_person(product: Product) -> dg.AssetsDefinition:
                 f"{product.name}: no promotion waits for approval", allow_retries=False
             )
         version = models.get(product.name, row["model_version"])
-        promote(store, models, product, version, config.approved_by, config.reason, context.run_id)
+        promote(
+            store, models, product, version, config.approved_by, config.reason, context.run.run_id
+        )
         return _result(version, config.approved_by)
 
     return asset

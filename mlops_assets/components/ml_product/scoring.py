@@ -100,7 +100,7 @@ def predictions_asset(product: Product) -> dg.AssetsDefinition:
         scored = score(view, models.load(version), version, product)
         added = revise(scored, _existing(store, product, days), product)
         if added.height:
-            commit = Commit(run_id=context.run_id, note=f"model version {version.version}")
+            commit = Commit(run_id=context.run.run_id, note=f"model version {version.version}")
             store.append(product.table(NAME), added, commit, by=DAY)
         yield from _events(context, store, product, days, version, code)
 

@@ -62,6 +62,7 @@ class Fitted:
     choice: float
     rows_train: int
     rows_valid: int
+    search_seconds: float
     seconds: float
 
 
@@ -102,7 +103,8 @@ def fit(
     choice = float(np.mean([*fold_values, validation.log_loss]))
     return Fitted(
         model, params, trials, threshold, validation, choice,
-        train.frame.height, valid.frame.height, time.perf_counter() - started,
+        train.frame.height, valid.frame.height, sum(t.seconds for t in trials),
+        time.perf_counter() - started,
     )  # fmt: skip
 
 
@@ -346,6 +348,7 @@ def _record(
                 "choice": fitted.choice,
                 "threshold": fitted.threshold,
                 "trials": len(fitted.trials),
+                "search_seconds": fitted.search_seconds,
                 "seconds": fitted.seconds,
                 "rows_train": fitted.rows_train,
                 "rows_valid": fitted.rows_valid,

@@ -90,7 +90,7 @@ def training_set(product: Product) -> dg.AssetsDefinition:
         data_version = content_hash(rows)
         pinned = pinned_versions(store, product)
         note = json.dumps({"cutoff": cutoff.isoformat(), "made_of": pinned})
-        commit = Commit(run_id=context.run_id, data_versions={"": data_version}, note=note)
+        commit = Commit(run_id=context.run.run_id, data_versions={"": data_version}, note=note)
         version = store.overwrite(product.table(NAME), rows, commit)
         return dg.MaterializeResult(
             data_version=dg.DataVersion(data_version),

@@ -13,6 +13,7 @@ from typing import Any
 import dagster as dg
 import dataframely as dy
 import polars as pl
+from dagster._utils.warnings import suppress_dagster_warnings
 
 from mlops_assets.components.automation import content_changed
 from mlops_assets.components.code_version import code_version
@@ -53,6 +54,8 @@ def feature_table(
         name: the table's name where one function makes several tables.
     """
 
+    # Checks by day and single-run backfills are marked preview and beta.
+    @suppress_dagster_warnings
     def decorate(compute: Compute) -> dg.AssetsDefinition:
         domain = domain_of(compute)
         table_name = f"{domain}/{name or compute.__name__}"

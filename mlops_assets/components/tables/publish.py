@@ -136,7 +136,7 @@ def _write_quarantine(
 ) -> None:
     if table.contract is None or (refused.is_empty() and not lakehouse.exists(table.quarantine)):
         return
-    commit = Commit(run_id=context.run_id, note=f"rows refused by {table.name}")
+    commit = Commit(run_id=context.run.run_id, note=f"rows refused by {table.name}")
     if days is None:
         lakehouse.overwrite(table.quarantine, refused, commit)
     else:
@@ -173,7 +173,7 @@ def _publish_whole(
     context: dg.AssetExecutionContext, lakehouse: Lakehouse, table: Table, frame: pl.DataFrame
 ) -> dg.MaterializeResult[None]:
     version = content_hash(frame)
-    commit = Commit(run_id=context.run_id, data_versions={"": version})
+    commit = Commit(run_id=context.run.run_id, data_versions={"": version})
     delta_version = lakehouse.overwrite(table.name, frame, commit)
     metadata = _metadata(frame, delta_version) | preview(frame) | table_schema(frame)
     return dg.MaterializeResult(metadata=metadata, data_version=dg.DataVersion(version))
@@ -192,7 +192,7 @@ def _publish_days(
     keys = [d.isoformat() for d in days]
     empty = content_hash(frame.clear())
     versions = dict.fromkeys(keys, empty) | content_hashes(frame, by=DAY)
-    commit = Commit(run_id=context.run_id, data_versions=versions)
+    commit = Commit(run_id=context.run.run_id, data_versions=versions)
     delta_version = lakehouse.overwrite_partitions(
         table.name, frame, by=DAY, partitions=keys, commit=commit
     )

@@ -10,6 +10,7 @@ from typing import Any
 import dagster as dg
 import dataframely as dy
 import polars as pl
+from dagster._utils.warnings import suppress_dagster_warnings
 
 from mlops_assets.components.automation import code_changed, missing_or_code_changed
 from mlops_assets.components.code_version import code_version
@@ -41,6 +42,8 @@ def raw_table(
         tags: further Dagster tags.
     """
 
+    # Checks by day and single-run backfills are marked preview and beta.
+    @suppress_dagster_warnings
     def decorate(read: Read) -> dg.AssetsDefinition:
         name = f"{domain_of(read)}/{read.__name__}"
         version = code_version(read, contract, quality or Quality())

@@ -12,6 +12,17 @@ import dagster as dg
 from mlops_assets.components.tables.publish import Table
 from mlops_assets.components.tables.quality import CHECKS
 
+_FUNCTIONS: dict[dg.AssetKey, Callable[..., Any]] = {}
+
+
+def function_of(asset: dg.AssetsDefinition) -> Callable[..., Any]:
+    """The pure function under a table's decorator: to test it, or to call it in a notebook.
+
+    Raises:
+        KeyError: when the asset is no raw or feature table.
+    """
+    return _FUNCTIONS[asset.key]
+
 
 def domain_of(function: Callable[..., Any]) -> str:
     """The folder under defs/ that a function is declared in, which is its table's schema."""
@@ -32,6 +43,7 @@ def asset_options(
 ) -> dict[str, Any]:
     """Arguments of `dagster.asset` that follow from the declaration."""
     key = dg.AssetKey(table.name.split("/"))
+    _FUNCTIONS[key] = function
     return {
         "key": key,
         "description": inspect.getdoc(function),

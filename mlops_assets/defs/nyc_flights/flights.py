@@ -73,7 +73,7 @@ def _with_times(first: date, last: date) -> pl.DataFrame:
         .with_columns(
             day.alias("date"),
             _utc(day, "sched_dep_time", NEW_YORK).alias("scheduled_departure"),
-            pl.col("dest").replace_strict(_zones(), default=NEW_YORK).alias("zone"),
+            pl.col("dest").replace_strict(_zones()).alias("zone"),
         )
     )
     parts = rows.partition_by("zone", as_dict=True).items()

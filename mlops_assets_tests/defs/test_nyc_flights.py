@@ -1,0 +1,246 @@
+"""The flights domain on all rows of the source: times, contracts, checks, and what a day depends on."""
+
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+
+import dagster as dg
+import polars as pl
+import pytest
+from polars.testing import assert_frame_equal
+
+from mlops_assets.components.resources import LakehouseResource
+from mlops_assets.defs.nyc_flights import features, flights, raw
+from mlops_assets.defs.nyc_flights.days import DAYS
+from mlops_assets.defs.nyc_flights.expressions import NEW_YORK, clock, local_date
+from mlops_assets.defs.nyc_flights.source import AIRPORTS_WITHOUT_ZONE, read_source
+from mlops_assets.stores.content import content_hashes
+from mlops_assets.stores.lakehouse import Commit, Lakehouse
+
+FIRST, LAST = date(2013, 1, 1), date(2013, 12, 31)
+SPRING, AUTUMN = date(2013, 3, 10), date(2013, 11, 3)
+EDGES = [FIRST, SPRING, date(2013, 4, 18), AUTUMN, LAST]
+KEY = ["date", "carrier", "flight", "origin"]
+DAILY = [raw.flight_schedule, raw.flight_events, raw.weather]
+WHOLE = [raw.planes, raw.airports, raw.airlines, raw.routes]
+FEATURES = [a for a in vars(features).values() if isinstance(a, dg.AssetsDefinition)]
+
+
+@dataclass
+class House:
+    """A lake and the instance that knows what was published in it."""
+
+    lake: Lakehouse
+    instance: dg.DagsterInstance
+
+    def make(self, assets, first=None, last=None):
+        """Materialize for the days `first` to `last` in one run; return its check evaluations."""
+        ends = {"start": first, "end": last} if first else {}
+        result = dg.materialize(
+            assets,
+            instance=self.instance,
+            resources={"lakehouse": LakehouseResource(uri=self.lake.uri)},
+            tags={f"dagster/asset_partition_range_{k}": str(day) for k, day in ends.items()},
+            run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
+        )
+        return result.get_asset_check_evaluations()
+
+    def rows(self, table, **scan):
+        return self.lake.scan(f"nyc_flights/{table}", **scan).collect()
+
+
+@contextmanager
+def house(folder):
+    with dg.DagsterInstance.ephemeral() as instance:
+        yield House(Lakehouse(folder), instance)
+
+
+@pytest.fixture(scope="module")
+def year(tmp_path_factory):
+    """All raw tables of the year, and the checks on them."""
+    with house(tmp_path_factory.mktemp("year")) as built:
+        checks = built.make(WHOLE)
+        for table in DAILY:
+            checks += built.make([table], FIRST, LAST)
+        yield built, checks
+
+
+@pytest.fixture
+def other(tmp_path):
+    """Another house, empty."""
+    with house(tmp_path) as empty:
+        yield empty
+
+
+@pytest.fixture(scope="module")
+def planned():
+    return flights.planned(FIRST, LAST)
+
+
+@pytest.fixture(scope="module")
+def happened():
+    return flights.happened(FIRST, LAST)
+
+
+@pytest.fixture(scope="module")
+def flown(planned, happened):
+    """Flights that arrived, beside their row in the source."""
+    day = pl.date("year", "month", "day").alias("date")
+    arrivals = happened.filter(pl.col("event") == "arrival").drop("date", "dest")
+    arrivals = arrivals.rename({"flight_date": "date"})
+    return planned.join(read_source("flights").with_columns(day), on=KEY).join(arrivals, on=KEY)
+
+
+def test_each_flight_is_planned_once_on_its_local_day(planned):
+    a_day = planned.group_by("date").len()["len"]
+    assert planned.height == planned.select(KEY).n_unique() == 336_776
+    assert (a_day.len(), a_day.min(), a_day.max()) == (365, 634, 1_014)
+    assert planned.filter(local_date("scheduled_departure") != pl.col("date")).is_empty()
+    assert planned.null_count().sum_horizontal().item() == 0
+
+
+def test_clock_times_give_back_the_sources_own(flown):
+    """Delays were measured by local clocks; ours go by UTC and must show the same clock."""
+    zones = dict(read_source("airports").select("faa", "tzone").drop_nulls().iter_rows())
+    shown = pl.concat(
+        rows.select(
+            _hhmm(pl.col("departed_at"), NEW_YORK).alias("departed"),
+            _hhmm(pl.col("event_time"), (zones | AIRPORTS_WITHOUT_ZONE)[dest]).alias("arrived"),
+            pl.col("dep_time", "arr_time") % 2400,
+        )
+        for (dest,), rows in flown.group_by("dest")
+    )
+    assert shown.height == 327_280
+    assert (shown["departed"] == shown["dep_time"]).all()
+    # One flight landed at 2:03 of the night on which there is no such time; we say 3:03.
+    off = shown.filter(pl.col("arrived") != pl.col("arr_time"))
+    assert off.select("arrived", "arr_time").rows() == [(303, 203)]
+
+
+def _hhmm(time, zone):
+    local = time.dt.convert_time_zone(zone)
+    return local.dt.hour().cast(pl.Int64) * 100 + local.dt.minute()
+
+
+def test_block_time_leaves_5_to_235_minutes_on_the_ground(flown):
+    block = (flown["event_time"] - flown["departed_at"]).dt.total_minutes()
+    ground = block - flown["air_time"]
+    assert (ground.min(), ground.max()) == (5, 235)
+
+
+def test_2400_is_the_end_of_the_day():
+    shown = pl.DataFrame({"t": [0, 5, 1230, 2359, 2400]}).select(clock("t")).to_series().to_list()
+    assert shown == [timedelta(minutes=m) for m in (0, 5, 750, 1439, 1440)]
+    assert (read_source("flights")["arr_time"] == 2400).sum() == 150
+
+
+@pytest.mark.parametrize(("day", "noon"), [(SPRING, 16), (AUTUMN, 17)])
+def test_noon_follows_the_clock_on_the_days_on_which_it_changes(planned, day, noon):
+    leaves = planned.filter(pl.col("date") == day)["scheduled_departure"]
+    at_noon = leaves.filter(leaves.dt.convert_time_zone(NEW_YORK).dt.hour() == 12)
+    assert set(at_noon.dt.hour()) == {noon}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("day", "hour", "readings"), [(SPRING, 2, 0), (AUTUMN, 1, 2)])
+def test_weather_has_no_hour_in_spring_and_one_twice_in_autumn(year, day, hour, readings):
+    read = year[0].rows("weather", first=day, last=day).filter(pl.col("origin") == "EWR")
+    local = read["event_time"].dt.convert_time_zone(NEW_YORK).dt.hour()
+    assert (local == hour).sum() == readings
+
+
+@pytest.mark.parametrize("airport", ["SJU", "BQN", "STT", "PSE"])
+def test_the_caribbean_keeps_atlantic_time_all_year(flown, airport):
+    rows = flown.filter(pl.col("dest") == airport)
+    assert len(rows)
+    shown = rows.select(_hhmm(pl.col("event_time"), "Etc/GMT+4")).to_series()
+    assert (shown == rows["arr_time"] % 2400).all()
+
+
+def test_labels_are_known_within_two_days(happened):
+    arrived = happened.filter(pl.col("event") == "arrival")
+    assert set((arrived["date"] - arrived["flight_date"]).dt.total_days()) <= {0, 1, 2}
+    assert (happened["available_at"] == happened["event_time"]).all()
+
+
+def test_days_are_those_of_the_source():
+    keys = DAYS.get_partition_keys()
+    assert (keys[0], keys[-1], len(keys)) == (str(FIRST), str(LAST), 365)
+
+
+@pytest.mark.slow
+def test_no_check_fails_on_a_real_day(year):
+    built, checks = year
+    assert [(c.check_name, c.partition, c.description) for c in checks if not c.passed] == []
+    for table in DAILY:
+        assert len(built.instance.get_materialized_partitions(table.key)) == 365
+
+
+@pytest.mark.slow
+def test_the_contracts_refuse_exactly_the_known_defects(year):
+    lake = year[0].lake
+    assert [t for t in lake.tables() if t.endswith("_quarantine")] == [
+        f"nyc_flights/{t}_quarantine" for t in ("flight_events", "routes", "weather")
+    ]
+    wind = year[0].rows("weather_quarantine").row(0, named=True)
+    assert (wind["origin"], wind["date"]) == ("EWR", date(2013, 2, 12))
+    assert (round(wind["wind_speed_mph"]), wind["rule"]) == (1048, "wind_speed_mph: max")
+    assert year[0].rows("weather_quarantine").height == 1
+    two_distances = year[0].rows("routes_quarantine")
+    assert set(two_distances.select("origin", "dest").iter_rows()) == {
+        ("EWR", "EGE"), ("JFK", "EGE"),
+    }  # fmt: skip
+    assert set(two_distances["rule"]) == {"primary_key"}
+
+
+@pytest.mark.slow
+def test_an_aircraft_cannot_be_in_two_places(year, happened):
+    rows = year[0].rows("flight_events_quarantine")
+    landed = happened.filter(pl.col("event") == "arrival")
+    again = pl.col("departed_at").shift(-1).over("tailnum", order_by="departed_at")
+    overlaps = landed.filter(pl.col("event_time") > again)
+    twice = landed.filter(pl.struct("tailnum", "event_time").is_duplicated())
+    assert (overlaps.height, twice.height) == (126, 2)
+    for rule, defects in {"lands_before": overlaps, "one_arrival": twice}.items():
+        refused = rows.filter(pl.col("rule").str.contains(rule)).drop("rule")
+        assert_frame_equal(refused, defects, check_row_order=False)
+    assert rows.height == 127
+
+
+@pytest.mark.slow
+def test_a_day_alone_is_the_same_as_in_the_year(year, other):
+    for day in EDGES:
+        other.make(DAILY, day, day)
+    for table in ("flight_schedule", "flight_events", "weather"):
+        whole = year[0].lake.data_versions(f"nyc_flights/{table}")
+        found = other.lake.data_versions(f"nyc_flights/{table}")
+        assert found == {str(day): whole[str(day)] for day in EDGES}
+
+
+@pytest.mark.slow
+def test_features_have_one_row_a_key_and_time_and_know_no_tail_number(year, other):
+    built, first, last = year[0], SPRING - timedelta(days=1), SPRING + timedelta(days=1)
+    for table in ("flight_schedule", "flight_events", "weather"):
+        rows = built.rows(table, first=first, last=last)
+        hidden = [pl.lit("N0").alias("tailnum")] if "tailnum" in rows.columns else []
+        days = [str(day) for day in rows["date"].unique()]
+        other.lake.overwrite_partitions(
+            f"nyc_flights/{table}", rows.with_columns(hidden), by="date", partitions=days,
+            commit=Commit(),
+        )  # fmt: skip
+    for feature in FEATURES:
+        name = feature.key.path[-1]
+        for one in (built, other):
+            assert all(check.passed for check in one.make([feature], first, last))
+        found = built.rows(name)
+        keys = feature.metadata_by_key[feature.key]["entity_keys"]
+        assert found.select(*keys, "event_time").is_duplicated().sum() == 0
+        assert found.select(*keys, "available_at").is_duplicated().sum() == 0
+        assert found["date"].unique().len() == 3
+        assert "tailnum" not in found.columns
+        assert content_hashes(found, by="date") == content_hashes(other.rows(name), by="date")
+
+
+def test_an_event_is_in_the_partition_of_the_local_day_on_which_it_happened(happened):
+    assert happened.filter(local_date("event_time") != pl.col("date")).is_empty()
+    assert happened["event_time"].max() < datetime(2014, 1, 1, 5, tzinfo=UTC)
