@@ -7,11 +7,16 @@ import typer
 from mlops_assets.cli import decide, flow, lake, ui
 
 app = typer.Typer(
-    help="An open MLOps platform: a lakehouse modeled as Dagster software-defined assets.",
+    help="""An open MLOps platform: a lakehouse modeled as Dagster software-defined assets.
+
+    mlops demo
+    mlops advance --days 1
+    mlops sql "select * from flight_delays.performance"
+    """,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    rich_markup_mode="markdown",
+    rich_markup_mode="rich",
 )
 flow.add_to(app)
 lake.add_to(app)

@@ -66,8 +66,10 @@ class _Lines(logging.Handler):
 def show(frame: pl.DataFrame, title: str = "") -> None:
     """Print a small frame as a table."""
     table = Table(title=title, title_justify="left", title_style="bold", header_style="dim")
-    for name, dtype in frame.schema.items():
-        table.add_column(name, justify="right" if dtype.is_numeric() else "left")
+    for index, (name, dtype) in enumerate(frame.schema.items()):
+        # In a narrow terminal cells are folded, the first column last: it names the row.
+        justify = "right" if dtype.is_numeric() else "left"
+        table.add_column(name, justify=justify, overflow="fold", no_wrap=index == 0)
     for row in frame.iter_rows():
         table.add_row(*(_cell(value) for value in row))
     out.print(table)

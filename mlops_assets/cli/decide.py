@@ -6,6 +6,7 @@ from typing import Annotated
 
 import dagster as dg
 import typer
+from rich.markup import escape
 
 from mlops_assets.cli.console import Progress, err
 from mlops_assets.cli.session import Session, session
@@ -56,7 +57,7 @@ def _decide(command: str, product: str, asset: str, settings: dict[str, str]) ->
         if not report.errors:
             opened.engine.settle(report)
     if report.errors:
-        err.print(f"[red]{report.errors[0]}[/]")
+        err.print(f"[red]{escape(report.errors[0])}[/]", soft_wrap=True)
         raise typer.Exit(1)
 
 

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import polars as pl
 import typer
+from rich.markup import escape
 
 from mlops_assets.cli.console import err, out, show
 from mlops_assets.stores.lakehouse import Lakehouse
@@ -50,7 +51,7 @@ def sql(
     try:
         answer = ask(_lake(), query)
     except QueryError as error:
-        err.print(f"[red]{error}[/]")
+        err.print(f"[red]{escape(str(error))}[/]", soft_wrap=True)
         raise typer.Exit(2) from None
     _write(answer, json, csv)
 

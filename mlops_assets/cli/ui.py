@@ -41,8 +41,7 @@ def ui(
     """
     started = time.perf_counter()
     home = prepare()
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.default_int_handler)
+    _end_on_signals()
     try:
         _require_ports(port, mlflow_port)
         with (
@@ -61,6 +60,18 @@ def ui(
         raise typer.Exit(1) from None
     except KeyboardInterrupt:
         out.print("Stopped.")
+
+
+def _end_on_signals() -> None:
+    """Let each signal that asks for an end raise KeyboardInterrupt.
+
+    A shell starts a background command with Ctrl-C ignored, which must not hold here; a hang-up
+    stays ignored where `nohup` asks for that.
+    """
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, signal.default_int_handler)
 
 
 def _require_ports(port: int, mlflow_port: int) -> None:

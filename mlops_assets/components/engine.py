@@ -1,8 +1,8 @@
 """The engine of change, in process: tick the graph's automation conditions until nothing is due.
 
 The daemon evaluates the same conditions on the same graph. Here a tick's requests run at once, in
-topological order; many days of one asset are one run. The cursor is kept in the Dagster instance,
-so that a killed demo goes on where it was.
+topological order; many days of one asset are one run. What a killed or failed run left undone is
+done by the next settling (owed.py).
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from dagster._core.definitions.asset_daemon_cursor import AssetDaemonCursor
 from dagster._serdes import deserialize_value, serialize_value
 from dagster._utils.warnings import disable_dagster_warnings
 
-_CURSOR = "mlops/engine"
+from mlops_assets.components.owed import Owed, Requests
+
 _QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 _RANGE_START = "dagster/asset_partition_range_start"
 _RANGE_END = "dagster/asset_partition_range_end"
@@ -107,27 +108,34 @@ class Engine:
             RuntimeError: when it does not come to rest within MAX_TICKS.
         """
         report = report or Report()
-        storage = self.instance.daemon_cursor_storage
-        cursor = storage.get_cursor_values({_CURSOR}).get(_CURSOR)
+        owed = Owed(self.instance, self.graph)
+        requested = owed.ready()
         for _ in range(MAX_TICKS):
-            requested, cursor = self._tick(cursor)
+            self._run_all(requested, owed, report)
+            requested, cursor = self._tick(owed.cursor)
+            owed.add(requested, cursor)
             report.ticks += 1
-            failed: set[dg.AssetKey] = set()
-            for assets, partitions in self._runs(requested):
-                ready = [k for k in assets if not self._parents(k) & failed]
-                done = self.run(ready, partitions) if ready else None
-                report.runs += [done] if done else []
-                failed |= set(assets) - set(ready) | (set(ready) if done and done.error else set())
-            # Kept only after the runs, and not after one that failed: the next settling asks for
-            # what a killed or failed one left undone, and what was done since counts as handled.
-            if not report.errors:
-                storage.set_cursor_values({_CURSOR: cursor})
             if not requested:
                 return report
         raise RuntimeError(
             f"automation has not come to rest in {MAX_TICKS} ticks; the last asked for"
             f" {sorted(k.to_user_string() for k in requested)}"
         )
+
+    def _run_all(self, requested: Requests, owed: Owed, report: Report) -> None:
+        """Upstream first; what is downstream of a failed run waits for the next settling."""
+        failed: set[dg.AssetKey] = set()
+        for assets, partitions in self._runs(requested):
+            ready = [key for key in assets if not self._parents(key) & failed]
+            failed |= set(assets) - set(ready)
+            if not ready:
+                continue
+            done = self.run(ready, partitions)
+            report.runs.append(done)
+            if done.error:
+                failed |= set(ready)
+            else:
+                owed.done(ready, partitions)
 
     def run(
         self,
@@ -197,7 +205,7 @@ class Engine:
     def _parents(self, key: dg.AssetKey) -> set[dg.AssetKey]:
         return set(self.graph.get(key).parent_keys)
 
-    def _tick(self, cursor: str | None) -> tuple[dict[dg.AssetKey, set[str | None]], str]:
+    def _tick(self, cursor: str | None) -> tuple[Requests, str]:
         with disable_dagster_warnings(), _silent("dagster.automation_condition_tester", "dagster"):
             result = dg.evaluate_automation_conditions(
                 self.definitions,
@@ -211,9 +219,7 @@ class Engine:
         }
         return requested, serialize_value(result.cursor)
 
-    def _runs(
-        self, requested: dict[dg.AssetKey, set[str | None]]
-    ) -> Iterator[tuple[list[dg.AssetKey], list[str]]]:
+    def _runs(self, requested: Requests) -> Iterator[tuple[list[dg.AssetKey], list[str]]]:
         """Runs of a tick, upstream first; assets that ask for the same one day share a run."""
         spans = [
             (key, span)

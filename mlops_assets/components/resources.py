@@ -36,13 +36,14 @@ class ModelRegistryResource(dg.ConfigurableResource):
 
     tracking_uri: str = Field(description="MLflow tracking URI: sqlite:///… or http://…")
     artifact_uri: str = Field(description="Folder or object-store URI for artifacts.")
+    ui_url: str = Field(description="Address of MLflow's UI, for links.")
 
     @cached_property
     def store(self) -> "ModelRegistry":
         """The registry itself; MLflow is imported on first use."""
         from mlops_assets.stores.model_registry import ModelRegistry
 
-        return ModelRegistry(self.tracking_uri, self.artifact_uri)
+        return ModelRegistry(self.tracking_uri, self.artifact_uri, ui_url=self.ui_url)
 
 
 class MlflowRunResource(dg.ConfigurableResource):

@@ -52,7 +52,8 @@ class ModelRegistry:
 
     `artifact_uri` is the folder or URI for files of new experiments; without it the server
     chooses. A product's trainings stand in the experiment `prefix` + product. Files of remote
-    versions are kept in the folder `cache`, a temporary one if not given.
+    versions are kept in the folder `cache`, a temporary one if not given. `ui_url` is where people
+    look at all this.
     """
 
     def __init__(
@@ -61,10 +62,12 @@ class ModelRegistry:
         artifact_uri: str | Path | None = None,
         prefix: str = "",
         cache: Path | None = None,
+        ui_url: str = "http://127.0.0.1:5000",
     ) -> None:
         self.tracking_uri = tracking_uri
         self.artifact_uri = str(artifact_uri).rstrip("/") if artifact_uri else None
         self.prefix = prefix
+        self.ui_url = ui_url.rstrip("/")
         self._given_cache = cache
 
     # --- trainings ---------------------------------------------------------------------------
@@ -101,6 +104,11 @@ class ModelRegistry:
         )
         return found[0].info.run_id if found else None
 
+    def link(self, product: str, run_id: str, path: str = "") -> str:
+        """Return the address of a training in MLflow's UI, or of its file `path`."""
+        run = f"{self.ui_url}/#/experiments/{self.experiment_id(product)}/runs/{run_id}"
+        return f"{run}/artifacts/{path}" if path else run
+
     def run_files(self, run_id: str, path: str) -> Path:
         """Return a local folder with the files that a training keeps under `path`; read-only."""
         return Path(self._client.download_artifacts(run_id, path))
@@ -112,10 +120,6 @@ class ModelRegistry:
             KeyError: if the training recorded no such parameter.
         """
         return self._client.get_run(run_id).data.params[name]
-
-    def artifact_uri_of(self, run_id: str, path: str) -> str:
-        """Return where a training's file `path` is kept."""
-        return f"{self._client.get_run(run_id).info.artifact_uri}/{path}"
 
     def register(
         self,

@@ -67,7 +67,9 @@ def asset(graph: dg.AssetGraph, key: dg.AssetKey) -> Iterator[str]:
 def days(partitions: dg.PartitionsDefinition | None) -> str:
     if partitions is None:
         return ""
-    return f", daily {partitions.get_first_partition_key()} to {partitions.get_last_partition_key()}"
+    return (
+        f", daily {partitions.get_first_partition_key()} to {partitions.get_last_partition_key()}"
+    )
 
 
 def read(mapping: dg.PartitionMapping | None) -> str:

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date, timedelta
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import polars as pl
@@ -17,6 +18,7 @@ from dagster.components.core.defs_module import ComponentPath
 from mlops_assets.components.engine import Done, Engine, Report
 from mlops_assets.components.ml_product import declaration as d
 from mlops_assets.components.ml_product.product import Product
+from mlops_assets.components.ml_product.training_set import labelled_rows
 from mlops_assets.local import prepare, repository
 from mlops_assets.stores.lakehouse import Lakehouse
 from mlops_assets.stores.model_registry import ModelRegistry
@@ -76,6 +78,14 @@ class Flow:
         op = self.engine.graph.get(self.product.key(name)).assets_def.node_def.name
         return {"ops": {op: {"config": config}}} if config else {}
 
+    def trainings(self) -> dict[str, Any]:
+        """MLflow's runs of the product by id."""
+        from mlflow import MlflowClient
+
+        client = MlflowClient(self.registry.tracking_uri, self.registry.tracking_uri)
+        experiment = client.get_experiment_by_name(self.product.name)
+        return {run.info.run_id: run for run in client.search_runs([experiment.experiment_id])}
+
     def metadata(self, name: str) -> dict[str, dg.MetadataValue]:
         """What the newest materialization of an asset says of itself."""
         event = self.instance.get_latest_materialization_event(self.product.key(name))
@@ -129,3 +139,15 @@ def settled(tmp_path_factory: pytest.TempPathFactory) -> Path:
         flow.engine.settle()
         assert flow.arrive(FIRST, TODAY).errors == []
     return home
+
+
+@pytest.fixture(scope="session")
+def labelled(tmp_path_factory: pytest.TempPathFactory) -> pl.DataFrame:
+    """The labelled rows of the feature view, January to November 2013."""
+    last = date(2013, 11, 30)
+    with opened(tmp_path_factory.mktemp("year")) as flow:
+        graph, days = flow.engine.graph, span(FIRST, last + timedelta(days=2))
+        view = dg.AssetSelection.assets(flow.product.key("feature_view")).upstream()
+        for key in sorted(view.resolve(graph), key=graph.toposorted_asset_keys.index):
+            assert flow.engine.run([key], [day.isoformat() for day in days]).error is None
+        return labelled_rows(flow.lakehouse, flow.product, None, last)

@@ -1,4 +1,4 @@
-"""A second round with `promotion.approval: required`: the candidate waits until a person says yes."""
+"""A second round with `promotion.approval: required`: the candidate waits for a person."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LATER = CUTOFF + timedelta(days=2)
 
 @pytest.fixture(scope="module")
 def asked(settled: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Flow]:
-    """The settled lake, retrained two days later by a product whose promotions a person approves."""
+    """The settled lake, retrained two days later; a person must approve."""
     required = d.Promotion(approval="required")
     home = tmp_path_factory.mktemp("approval") / "home"
     with copied(settled, home, promotion=required) as flow:
@@ -51,6 +51,20 @@ def test_the_second_round_is_judged_on_days_that_neither_model_was_trained_on(as
     judged = asked.table("gate_results").filter(model_version=2, gate="untouched_rows")
     assert f"evaluation starts on {LATER + timedelta(days=1)}" in judged["detail"].item()
     assert set(asked.table("evaluation")["model"]) == {"candidate", "baseline", "champion"}
+
+
+def test_a_retraining_is_one_mlflow_run_with_its_fits_below(asked):
+    runs = asked.trainings()
+    champion = asked.registry.get("flight_delays", 2)
+    retraining = runs[runs[champion.run_id].data.tags["mlflow.parentRunId"]]
+    assert retraining.info.status == "FINISHED"
+    below = [
+        r for r in runs.values() if r.data.tags.get("mlflow.parentRunId") == retraining.info.run_id
+    ]
+    assert {run.data.tags["family"] for run in below} == {
+        "hist_gradient_boosting",
+        "logistic_regression",
+    }
 
 
 def test_a_launch_that_does_not_say_who_approves_is_refused(asked):

@@ -28,6 +28,7 @@ pytestmark = pytest.mark.slow
 
 DAY = timedelta(days=1)
 EVENTS = dg.AssetKey(["nyc_flights", "flight_events"])
+PARENT = "mlflow.parentRunId"
 KEY = ["date", "carrier", "flight", "origin"]
 RAW = ["flight_events", "flight_schedule", "weather"]
 DELAYS = [
@@ -79,21 +80,17 @@ def test_the_training_set_can_be_made_again_from_the_versions_it_pins(flow):
 
 
 def test_mlflow_has_the_trainings_their_trials_and_a_version_with_a_signature(flow):
-    import mlflow
+    from mlflow.models import get_model_info
 
-    client = mlflow.MlflowClient(flow.registry.tracking_uri, flow.registry.tracking_uri)
-    experiment = client.get_experiment_by_name("flight_delays")
-    runs = {run.info.run_id: run.data for run in client.search_runs([experiment.experiment_id])}
-    trials = [run for run in runs.values() if "mlflow.parentRunId" in run.tags]
-    fits = [run for run in runs.values() if "mlflow.parentRunId" not in run.tags]
-    assert {fit.tags["family"] for fit in fits} == {"hist_gradient_boosting", "logistic_regression"}
-    assert all(fit.params and "validation_log_loss" in fit.metrics for fit in fits)
-    assert [runs[t.tags["mlflow.parentRunId"]].tags["family"] for t in trials] == [
-        "hist_gradient_boosting"
-    ]
+    runs = {run_id: run.data for run_id, run in flow.trainings().items()}
+    trials = [run.tags[PARENT] for run in runs.values() if PARENT in run.tags]
+    fits = {run.tags["family"]: run for run in runs.values() if PARENT not in run.tags}
+    assert fits.keys() == {"hist_gradient_boosting", "logistic_regression"}
+    assert all(fit.params and "validation_log_loss" in fit.metrics for fit in fits.values())
+    assert [runs[fit].tags["family"] for fit in trials] == ["hist_gradient_boosting"]
     champion = flow.registry.champion("flight_delays")
     assert "evaluation_auc" in runs[champion.run_id].metrics
-    signature = mlflow.models.get_model_info(champion.source).signature
+    signature = get_model_info(champion.source).signature
     assert signature.inputs.input_names() == list(flow.product.columns.names)
 
 

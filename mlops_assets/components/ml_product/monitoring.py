@@ -255,6 +255,6 @@ def evidence(
         "drifted_columns": int(newest["drifted"].sum()),
         "worst": table(newest.select(shown).head(10).with_columns(pl.selectors.float().round(4))),
         "heat_map": picture(drift_picture(rows), "drift"),
-        "evidently_report": dg.MetadataValue.path(models.artifact_uri_of(version.run_id, path)),
-        "mlflow_run": version.run_id,
+        "evidently_report": dg.MetadataValue.url(models.link(product.name, version.run_id, path)),
+        "mlflow_run": dg.MetadataValue.url(models.link(product.name, version.run_id)),
     }

@@ -103,7 +103,7 @@ def fit(
     choice = float(np.mean([*fold_values, validation.log_loss]))
     return Fitted(
         model, params, trials, threshold, validation, choice,
-        train.frame.height, valid.frame.height, sum(t.seconds for t in trials),
+        train.frame.height, valid.frame.height, sum((t.seconds for t in trials), 0.0),
         time.perf_counter() - started,
     )  # fmt: skip
 
@@ -159,7 +159,7 @@ def fit_asset(product: Product, family_name: str) -> dg.AssetsDefinition:
                 "seconds": fitted.seconds,
                 "trials": len(fitted.trials),
                 "params": dg.MetadataValue.json(fitted.params),
-                "mlflow_run": run.run_id,
+                "mlflow_run": dg.MetadataValue.url(models.link(product.name, run.run_id)),
             },
         )
 
@@ -243,7 +243,9 @@ def candidate_asset(product: Product) -> dg.AssetsDefinition:
                 "family": record["family"],
                 "metric": record["log_loss"],
                 "cutoff": record["cutoff"],
-                "mlflow_run": record["run_id"],
+                "mlflow_run": dg.MetadataValue.url(
+                    registry.store.link(product.name, record["run_id"])
+                ),
             },
         )
 

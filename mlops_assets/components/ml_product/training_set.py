@@ -137,7 +137,13 @@ def _cutoff(store: Lakehouse, product: Product, asked: str) -> date:
     newest = newest_labelled_day(store, product)
     if asked == NEWEST:
         return newest - timedelta(days=product.training.holdout_days)
-    cutoff = date.fromisoformat(asked)
+    try:
+        cutoff = date.fromisoformat(asked)
+    except ValueError:
+        raise dg.Failure(
+            f"{product.name}: cutoff {asked!r} is not a day; write it as {newest}, or {NEWEST!r}.",
+            allow_retries=False,
+        ) from None
     if cutoff > newest:
         raise dg.Failure(
             f"{product.name}: cutoff {cutoff} is after {newest}, the newest day whose labels are"

@@ -8,6 +8,7 @@ definition, which training, batch scoring and the endpoint share.
 
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import date
 from typing import Any
 
 import dagster as dg
@@ -19,7 +20,7 @@ from mlops_assets.components.automation import content_changed
 from mlops_assets.components.code_version import code_version
 from mlops_assets.components.resources import LakehouseResource
 from mlops_assets.components.tables.publish import Table, publish
-from mlops_assets.components.tables.quality import Quality
+from mlops_assets.components.tables.quality import DAY, Quality
 from mlops_assets.components.tables.table_asset import asset_options, days_of, domain_of
 from mlops_assets.ml.point_in_time import Definition
 from mlops_assets.stores.lakehouse import Lakehouse
@@ -45,7 +46,8 @@ def feature_table(
 
     Args:
         definition: what products look up in it, by which keys, windows or time to live.
-        days: its local days; the function then sees the same days of the tables that it reads.
+        days: its local days; the function then sees the same days of the daily tables that
+            it reads, and all of the others.
         reads: parameter to table name ("domain/table") where it is not a table of this domain.
         contract: what a row must be.
         quality: what a day is expected to be.
@@ -91,14 +93,17 @@ def feature_table(
     return decorate
 
 
-def _scan(store: Lakehouse, source: str, days: list[Any] | None) -> pl.LazyFrame:
-    if days is None:
-        return store.scan(source)
-    # The rows of a withheld day inside the range are not there, so the range is enough.
-    return store.scan(source, first=days[0], last=days[-1])
+def _scan(store: Lakehouse, source: str, days: list[date] | None) -> pl.LazyFrame:
+    rows = store.scan(source)
+    if days is None or DAY not in rows.collect_schema():
+        return rows
+    # The range reads few files; a day in it that another table has withheld is left out.
+    return store.scan(source, first=days[0], last=days[-1]).filter(pl.col(DAY).is_in(days))
 
 
-def _published_upstream(context: dg.AssetExecutionContext, sources: Mapping[str, str]) -> list[Any]:
+def _published_upstream(
+    context: dg.AssetExecutionContext, sources: Mapping[str, str]
+) -> list[date]:
     """The days asked for, less those that a table read here has not published."""
     days = days_of(context)
     for source in sources.values():

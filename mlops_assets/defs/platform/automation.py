@@ -6,8 +6,8 @@ they are evaluated, how often, and that it is on wherever a daemon runs.
 
 import dagster as dg
 
-INTERVAL_SECONDS = 10
-"""Least seconds between two looks at the graph; one takes about a second."""
+INTERVAL_SECONDS = 5
+"""Least seconds between two looks at the graph; one takes 0.2 to 0.4 s."""
 
 automation = dg.AutomationConditionSensorDefinition(
     "automation",

@@ -31,6 +31,7 @@ def resources() -> dg.Definitions:
     registry = ModelRegistryResource(
         tracking_uri=os.environ.get("MLFLOW_TRACKING_URI", f"sqlite:///{folder / 'mlflow.db'}"),
         artifact_uri=os.environ.get("MLOPS_ARTIFACT_URI", str(folder / "artifacts")),
+        ui_url=os.environ.get("MLOPS_MLFLOW_UI", "http://127.0.0.1:5000"),
     )
     return dg.Definitions(
         resources={

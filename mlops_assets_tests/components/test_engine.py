@@ -1,0 +1,213 @@
+"""The engine on a toy graph: what is asked for, what is not, and what a failure or a kill leaves.
+
+readings (three days) ─▶ scaled ─▶ tens ─▶ total (no days)
+"""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from datetime import timedelta
+from pathlib import Path
+
+import dagster as dg
+import dataframely as dy
+import polars as pl
+import pytest
+
+from mlops_assets.components.automation import content_changed
+from mlops_assets.components.engine import Engine, Report
+from mlops_assets.components.resources import LakehouseResource
+from mlops_assets.components.tables import feature_table, raw_table
+from mlops_assets.local import repository
+from mlops_assets.ml.point_in_time import Latest
+
+DAYS = dg.DailyPartitionsDefinition("2013-03-01", end_date="2013-03-04")
+KEYS = ["2013-03-01", "2013-03-02", "2013-03-03"]
+DEFINITION = Latest(("station",), {"value": "value"}, timedelta(days=1))
+FAIL, KILL = "fail", "kill"
+
+
+class Readings(dy.Schema):
+    date = dy.Date(primary_key=True)
+    station = dy.Int64(primary_key=True)
+    value = dy.Int64(nullable=False)
+
+
+def graph(home: Path, factor: int = 1) -> dg.Definitions:
+    """The toy graph on a lake under `home`, whose source is a file a day."""
+
+    @raw_table(days=DAYS, contract=Readings)
+    def readings(first, last):
+        days = [k for k in KEYS if first.isoformat() <= k <= last.isoformat()]
+        values = [int((home / k).read_text()) for k in days]
+        rows = pl.DataFrame({"date": days, "station": 1, "value": values})
+        return rows.with_columns(pl.col("date").str.to_date(), pl.col("station").cast(pl.Int64))
+
+    @feature_table(days=DAYS, definition=DEFINITION)
+    def scaled(readings):
+        return readings.with_columns(pl.col("value") * factor)
+
+    @feature_table(days=DAYS, definition=DEFINITION)
+    def tens(scaled):
+        if (home / FAIL).exists():
+            raise ValueError("the sensor is broken")
+        if (home / KILL).exists():
+            os.kill(os.getpid(), signal.SIGKILL)
+        return scaled.with_columns(pl.col("value") // 10)
+
+    @dg.asset(deps=[tens.key], automation_condition=content_changed())
+    def total(lakehouse: LakehouseResource):
+        value = lakehouse.store.scan("components/tens").collect()["value"].sum()
+        return dg.MaterializeResult(metadata={"value": value}, data_version=dg.DataVersion("0"))
+
+    lakehouse = LakehouseResource(uri=str(home / "lake"))
+    return dg.Definitions([readings, scaled, tens, total], resources={"lakehouse": lakehouse})
+
+
+@pytest.fixture
+def home(tmp_path):
+    """A folder with a source."""
+    for number, key in enumerate(KEYS, start=1):
+        change(tmp_path, key, 10 * number)
+    return tmp_path
+
+
+@pytest.fixture
+def engine(home):
+    with dg.DagsterInstance.ephemeral() as instance:
+        yield Engine(graph(home), instance)
+
+
+def arrive(engine):
+    report = Report()
+    engine.arrive(engine.source_days(), report)
+    assert report.errors == []
+    return report
+
+
+def change(home, key, value):
+    (home / key).write_text(str(value))
+
+
+def total(engine):
+    event = engine.instance.get_latest_materialization_event(dg.AssetKey("total"))
+    return event.asset_materialization.metadata["value"].value
+
+
+def recomputed(report):
+    return {name.removeprefix("components/"): n for name, n in report.recomputed.items()}
+
+
+ALL = {"scaled": 3, "tens": 3, "total": 1}
+
+
+def test_settling_makes_everything_once_and_then_nothing(engine):
+    assert engine.settle().runs == []
+    arrived = arrive(engine)
+    assert recomputed(arrived) == {"readings": 3}
+    assert recomputed(engine.settle()) == ALL
+    assert total(engine) == 6
+    assert engine.settle().runs == []
+
+
+def test_days_that_are_asked_for_together_are_one_run(engine):
+    arrive(engine)
+    by_asset = {run.assets: run.partitions for run in engine.settle().runs}
+    assert by_asset[("components/scaled",)] == by_asset[("components/tens",)] == tuple(KEYS)
+
+
+def test_the_same_content_stops_the_wave(engine):
+    arrive(engine)
+    engine.settle()
+    arrive(engine)
+    assert engine.settle().runs == []
+
+
+def test_changed_content_recomputes_its_own_day_and_stops_where_it_is_equal_again(home, engine):
+    arrive(engine)
+    engine.settle()
+    change(home, KEYS[1], 25)
+    arrive(engine)
+    report = engine.settle()
+    assert recomputed(report) == {"scaled": 1, "tens": 1}
+    assert {run.partitions for run in report.runs} == {(KEYS[1],)}
+    change(home, KEYS[1], 50)
+    arrive(engine)
+    assert recomputed(engine.settle()) == {"scaled": 1, "tens": 1, "total": 1}
+    assert total(engine) == 9
+
+
+def test_changed_code_recomputes_the_days_that_are_there(home, engine):
+    arrive(engine)
+    engine.settle()
+    changed = Engine(graph(home, factor=2), engine.instance)
+    assert recomputed(changed.settle()) == ALL
+    assert total(engine) == 12
+    assert changed.settle().runs == []
+
+
+def test_what_failed_is_asked_for_again_and_nothing_downstream_before(home, engine):
+    arrive(engine)
+    (home / FAIL).touch()
+    report = engine.settle()
+    assert recomputed(report) == {"scaled": 3}
+    assert [run.assets for run in report.runs] == [("components/scaled",), ("components/tens",)]
+    assert "the sensor is broken" in report.errors[0]
+    assert recomputed(engine.settle()) == {}
+    (home / FAIL).unlink()
+    assert recomputed(engine.settle()) == {"tens": 3, "total": 1}
+    assert total(engine) == 6
+    assert engine.settle().runs == []
+
+
+def test_a_change_that_failed_is_not_forgotten(home, engine):
+    arrive(engine)
+    engine.settle()
+    change(home, KEYS[1], 50)
+    arrive(engine)
+    (home / FAIL).touch()
+    assert recomputed(engine.settle()) == {"scaled": 1}
+    (home / FAIL).unlink()
+    assert recomputed(engine.settle()) == {"tens": 1, "total": 1}
+    assert total(engine) == 9
+
+
+def test_a_change_after_a_first_settling_that_failed_is_seen(home, engine):
+    arrive(engine)
+    (home / FAIL).touch()
+    engine.settle()
+    (home / FAIL).unlink()
+    change(home, KEYS[1], 50)
+    arrive(engine)
+    assert recomputed(engine.settle())["scaled"] == 1
+    assert total(engine) == 9
+    assert engine.settle().runs == []
+
+
+TO_BE_KILLED = """
+import sys, warnings
+from pathlib import Path
+import dagster as dg
+from mlops_assets.components.engine import Engine
+from mlops_assets_tests.components.test_engine import graph
+Engine(graph(Path(sys.argv[1])), dg.DagsterInstance.get()).settle()
+"""
+
+
+def test_a_killed_engine_goes_on_where_it_was(home, monkeypatch):
+    """With the instance that the local environment has."""
+    monkeypatch.setenv("DAGSTER_HOME", str(home / "dagster"))
+    (home / "dagster").mkdir()
+    shutil.copy(repository() / "dagster.yaml", home / "dagster")
+    with dg.DagsterInstance.get() as instance:
+        engine = Engine(graph(home), instance)
+        arrive(engine)
+        (home / KILL).touch()
+        killed = subprocess.run([sys.executable, "-W", "ignore", "-c", TO_BE_KILLED, str(home)])
+        assert killed.returncode == -signal.SIGKILL
+        (home / KILL).unlink()
+        assert recomputed(engine.settle()) == {"tens": 3, "total": 1}
+        assert total(engine) == 6
+        assert engine.settle().runs == []
