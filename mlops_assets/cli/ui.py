@@ -41,9 +41,9 @@ def ui(
     """
     started = time.perf_counter()
     home = prepare()
-    _end_on_signals()
     try:
         _require_ports(port, mlflow_port)
+        _end_on_signals()
         with (
             tempfile.TemporaryDirectory(prefix="mlops-ui-") as scratch,
             Processes(home / "logs") as processes,

@@ -52,19 +52,16 @@ class Stations(dy.Schema):
 
 @raw_table(days=DAYS, contract=Readings, quality=Quality(rows=(10, 30), max_rejected=0.1))
 def readings(first, last):
-    """Readings of stations."""
     return pl.concat(frame for day, frame in Source.days.items() if first <= day <= last)
 
 
 @raw_table(days=DAYS, contract=Readings)
 def corrections(first, last):
-    """A second table of the same days."""
     return pl.concat(a_day(day) for day in Source.days if first <= day <= last)
 
 
 @raw_table(contract=Stations, quality=Quality(rows=(2, 5)))
 def stations():
-    """Stations, without days."""
     return Source.stations
 
 
@@ -76,13 +73,11 @@ def mean_of(frame):
 
 @feature_table(days=DAYS, definition=Latest(("station",), {"mean": "value"}, timedelta(days=1)))
 def daily_mean(readings):
-    """Mean of a station's readings."""
     return mean_of(readings)
 
 
 @feature_table(days=DAYS, definition=Latest(("station",), {"both": "value"}, timedelta(days=1)))
 def both_mean(readings, corrections):
-    """Mean over two tables."""
     return mean_of(pl.concat([readings, corrections]))
 
 

@@ -1,4 +1,4 @@
-"""The flights domain on all rows of the source: times, contracts, checks, and what a day depends on."""
+"""The flights domain on all rows of the source: times, contracts, checks, dependencies."""
 
 from contextlib import contextmanager
 from dataclasses import dataclass

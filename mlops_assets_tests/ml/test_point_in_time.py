@@ -30,6 +30,7 @@ TABLE = {"carrier": pl.String, "origin": pl.String, EVENT_TIME: TIME, AVAILABLE_
 SUMS = {"late": pl.Int64, "arrivals": pl.Int64, "delay": pl.Int64}
 
 RATIOS = {"late_rate": ("late", "arrivals"), "mean_delay": ("delay", "arrivals")}
+LATENESS = st.integers(-1, 4)
 WINDOWS = {"2h": 2 * HOUR, "5h": 5 * HOUR}
 
 
@@ -50,7 +51,7 @@ def spines(draw, least=0, greatest=14):
 
 
 @st.composite
-def readings(draw, late=st.integers(-1, 4), greatest=12):
+def readings(draw, late=LATENESS, greatest=12):
     """One row a key and event time, in any order, available early, at once, or late."""
     row = st.tuples(keys("AA", "UA"), hours(0, greatest), late, st.none() | st.integers(0, 9))
     drawn = draw(st.lists(row, max_size=30, unique_by=lambda r: (r[0], r[1])))

@@ -14,11 +14,8 @@ from mlops_assets.components.ml_product.product import Product
 from mlops_assets.components.ml_product.promotion import champion_assets
 from mlops_assets.components.ml_product.retraining import approve_job, retrain_job
 from mlops_assets.components.ml_product.scoring import predictions_asset
-from mlops_assets.components.ml_product.training import (
-    candidate_asset,
-    fit_asset,
-    leaderboard_asset,
-)
+from mlops_assets.components.ml_product.selection import candidate_asset, leaderboard_asset
+from mlops_assets.components.ml_product.training import fit_asset
 from mlops_assets.components.ml_product.training_set import training_set
 
 

@@ -1,4 +1,4 @@
-"""Stage 4: the report on the candidate, and the gates.
+"""Stage 5: the report on the candidate, and the gates.
 
 Judged are the labelled days after the cut-off, on which neither the candidate, nor the baseline,
 nor the champion was trained. No thresholds here; they are the product's. Every outcome is a row in
@@ -17,7 +17,8 @@ import polars as pl
 from mlops_assets.components.automation import content_of
 from mlops_assets.components.metadata import picture, table
 from mlops_assets.components.ml_product.product import Product
-from mlops_assets.components.ml_product.training import CANDIDATE, MODEL_FOLDER
+from mlops_assets.components.ml_product.selection import CANDIDATE
+from mlops_assets.components.ml_product.training import MODEL_FOLDER
 from mlops_assets.components.ml_product.training_set import (
     DAY,
     LABEL,

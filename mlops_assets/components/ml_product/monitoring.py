@@ -1,4 +1,4 @@
-"""Stage 8: performance, when the labels are there, and drift, each as daily rows.
+"""Stage 9: performance, when the labels are there, and drift, each as daily rows.
 
 Performance joins predictions with outcomes two partitions later. Drift compares a trailing window
 of what was scored with the training set of the model that scored it. Neither decides anything here.

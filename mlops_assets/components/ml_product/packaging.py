@@ -1,4 +1,4 @@
-"""Stage 5: the candidate as a Bento, built once for equal content, started and tried.
+"""Stage 6: the candidate as a Bento, built once for equal content, started and tried.
 
 The trial is a gate: the running Bento answers real rows as the batch path does, or the check fails
 and nothing downstream runs.
@@ -15,7 +15,7 @@ from mlops_assets.components.automation import content_of
 from mlops_assets.components.ml_product.evaluation import NAME as EVALUATION
 from mlops_assets.components.ml_product.evaluation import judged_rows, write_outcomes
 from mlops_assets.components.ml_product.product import Product
-from mlops_assets.components.ml_product.training import CANDIDATE
+from mlops_assets.components.ml_product.selection import CANDIDATE
 from mlops_assets.components.resources import (
     BentoStoreResource,
     LakehouseResource,

@@ -1,4 +1,4 @@
-"""Stage 6: the champion, which is what the registry's alias says and nothing else.
+"""Stage 7: the champion, which is what the registry's alias says and nothing else.
 
 A version is promoted only when each required gate has passed for it, by its rows in `gate_results`.
 With `promotion.approval: required` a passed candidate waits as a row in `promotions` until a person

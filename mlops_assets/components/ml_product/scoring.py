@@ -1,4 +1,4 @@
-"""Stage 7: predictions, made as of each row's prediction time, append-only.
+"""Stage 8: predictions, made as of each row's prediction time, append-only.
 
 They begin after the champion's training cut-off: nothing is scored in sample. Every row says which
 model and which feature content made it. A day that is scored again by the same champion on the same

@@ -1,8 +1,8 @@
-"""Stage 3: one fit a family, the leaderboard that compares them, and the candidate.
+"""Stage 3: one fit a family, searched on folds of the training days.
 
 Each family is an asset of its own, so that one can run on a GPU and another be changed without the
-rest. Only training and validation days are read here: the choice of family, parameters and
-threshold never sees a day after the cut-off.
+rest. Only training and validation days are read here: the choice of parameters and threshold never
+sees a day after the cut-off.
 """
 
 import json
@@ -18,23 +18,18 @@ import numpy as np
 import polars as pl
 
 from mlops_assets.components.automation import content_changed
-from mlops_assets.components.metadata import table
 from mlops_assets.components.ml_product.product import Product
-from mlops_assets.components.ml_product.training_set import DAY, LABEL, NAME
+from mlops_assets.components.ml_product.training_set import DAY, LABEL, NAME, made_of
 from mlops_assets.components.resources import LakehouseResource, ModelRegistryResource
-from mlops_assets.ml.families import FitOptions, Labelled, Model, family, load_model, save_model
+from mlops_assets.ml.families import FitOptions, Labelled, Model, family, save_model
 from mlops_assets.ml.metrics import BinaryMetrics, binary_metrics, choose_threshold
 from mlops_assets.ml.search import TrialResult, search
 from mlops_assets.ml.splits import split_by_day, time_folds
-from mlops_assets.stores.bento_source import model_requirements
-from mlops_assets.stores.content import combine, content_hash
-from mlops_assets.stores.lakehouse import Commit, Lakehouse
+from mlops_assets.stores.content import combine
+from mlops_assets.stores.lakehouse import Commit
 from mlops_assets.stores.model_package import folder_digest
-from mlops_assets.stores.model_registry import ModelRegistry
 from mlops_assets.stores.training_log import RunLog
 
-LEADERBOARD = "leaderboard"
-CANDIDATE = "candidate"
 MODEL_FOLDER = "model"
 
 log = logging.getLogger("mlops")
@@ -134,20 +129,22 @@ def fit_asset(product: Product, family_name: str) -> dg.AssetsDefinition:
             .collect()
             .sort(product.spine.entity_keys)
         )
-        tags = _tags(context, product, family_name, role, version)
+        inputs = made_of(store, product, version)
+        tags = _tags(context, product, family_name, role, inputs)
         models = registry.store
         # The run of a retraining job, which dagster-mlflow tags; alone, a fit has none above it.
-        parent = models.run_tagged(product.name, "dagster_run_id", context.run_id)
+        parent = models.run_tagged(product.name, "dagster_run_id", context.run.run_id)
         with models.training_run(
             product.name, name=family_name, tags=tags, parent_run_id=parent
         ) as run:
             fitted = fit(product, family_name, rows, _trial_logger(run, family_name))
+            run.log_json("inputs.json", inputs)
             digest = _keep(run, fitted, product)
             record = _record(
                 family_name, role, run.run_id, digest, fitted, version, str(rows[DAY].max())
             )
         data_version = combine(model=digest, threshold=repr(fitted.threshold))
-        commit = Commit(run_id=context.run_id, data_versions={"": data_version})
+        commit = Commit(run_id=context.run.run_id, data_versions={"": data_version})
         store.overwrite(product.table(name), record, commit)
         figures = {k: v for k, v in asdict(fitted.validation).items() if v is not None}
         return dg.MaterializeResult(
@@ -164,120 +161,6 @@ def fit_asset(product: Product, family_name: str) -> dg.AssetsDefinition:
         )
 
     return asset
-
-
-def leaderboard_asset(product: Product) -> dg.AssetsDefinition:
-    """All families and the baseline on the same validation days, best first."""
-    fits = [fit_name(f) for f in (*product.training.families, product.training.baseline)]
-
-    @product.asset(
-        LEADERBOARD,
-        product.code_version(leaderboard, fits),
-        description="All families and the baseline on the validation days, best first.",
-        deps=[product.key(f) for f in fits],
-        automation_condition=content_changed(),
-    )
-    def asset(
-        context: dg.AssetExecutionContext, lakehouse: LakehouseResource
-    ) -> dg.MaterializeResult[Any]:
-        store = lakehouse.store
-        board = leaderboard(store, product, fits)
-        data_version = content_hash(board)
-        version = store.overwrite(product.table(LEADERBOARD), board, Commit(run_id=context.run_id))
-        shown = [
-            "family",
-            "role",
-            "choice",
-            "auc",
-            "pr_auc",
-            "log_loss",
-            "brier",
-            "trials",
-            "seconds",
-        ]
-        return dg.MaterializeResult(
-            data_version=dg.DataVersion(data_version),
-            metadata={
-                "leaderboard": table(
-                    board.select(shown).with_columns(pl.selectors.float().round(4))
-                ),
-                "rows": board.height,
-                "delta_version": version,
-            },
-        )
-
-    return asset
-
-
-def leaderboard(store: Lakehouse, product: Product, fits: list[str]) -> pl.DataFrame:
-    """One row a fit, best first by `choice` (see `Fitted`); ties by name."""
-    rows = [store.scan(product.table(name)).collect() for name in fits]
-    return pl.concat(rows).sort("choice", "family")
-
-
-def candidate_asset(product: Product) -> dg.AssetsDefinition:
-    """The best family of the leaderboard, registered as a model version."""
-
-    @product.asset(
-        CANDIDATE,
-        product.code_version(register, product.training.baseline),
-        kinds=["mlflow"],
-        description="The best family of the leaderboard, as a version in the model registry.",
-        deps=[product.key(LEADERBOARD)],
-        automation_condition=content_changed(),
-    )
-    def asset(
-        context: dg.AssetExecutionContext,
-        lakehouse: LakehouseResource,
-        registry: ModelRegistryResource,
-    ) -> dg.MaterializeResult[Any]:
-        record = register(lakehouse.store, registry.store, product)
-        store = lakehouse.store
-        data_version = combine(model=record["digest"], threshold=repr(record["threshold"]))
-        commit = Commit(run_id=context.run_id, data_versions={"": data_version})
-        store.overwrite(product.table(CANDIDATE), pl.DataFrame([record]), commit)
-        return dg.MaterializeResult(
-            data_version=dg.DataVersion(data_version),
-            metadata={
-                "model_version": record["model_version"],
-                "family": record["family"],
-                "metric": record["log_loss"],
-                "cutoff": record["cutoff"],
-                "mlflow_run": dg.MetadataValue.url(
-                    registry.store.link(product.name, record["run_id"])
-                ),
-            },
-        )
-
-    return asset
-
-
-def register(store: Lakehouse, registry: ModelRegistry, product: Product) -> dict[str, Any]:
-    """Register the best family; the same model again is the version that it already is."""
-    board = store.scan(product.table(LEADERBOARD)).collect()
-    best = board.filter(pl.col("role") == "family").row(0, named=True)
-    baseline = board.filter(pl.col("role") == "baseline").row(0, named=True)
-    sample = (
-        store.scan(product.table(NAME), version=best["training_set_version"]).head(50).collect()
-    )
-    features = sample.select(product.columns.names)
-    folder = registry.run_files(best["run_id"], MODEL_FOLDER)
-    version = registry.register(
-        registry.open(product.name, best["run_id"]),
-        product.name,
-        folder,
-        inputs=features,
-        outputs=load_model(folder).predict(features),
-        tags={
-            "family": best["family"],
-            "threshold": repr(best["threshold"]),
-            "cutoff": best["cutoff"],
-            "training_set_version": str(best["training_set_version"]),
-            "baseline_run": baseline["run_id"],
-        },
-        pip_requirements=model_requirements(folder),
-    )
-    return best | {"model_version": version.version, "baseline_run": baseline["run_id"]}
 
 
 def _labelled(rows: pl.DataFrame, mask: np.ndarray) -> Labelled:
@@ -319,7 +202,11 @@ def _keep(run: RunLog, fitted: Fitted, product: Product) -> str:
 
 
 def _tags(
-    context: dg.AssetExecutionContext, product: Product, family_name: str, role: str, version: int
+    context: dg.AssetExecutionContext,
+    product: Product,
+    family_name: str,
+    role: str,
+    inputs: dict[str, int],
 ) -> dict[str, str]:
     code = context.assets_def.code_versions_by_key[context.asset_key] or ""
     return {
@@ -327,8 +214,9 @@ def _tags(
         "family": family_name,
         "role": role,
         "code_version": code,
-        "materialized_by": context.run_id,
-        "training_set_version": str(version),
+        "materialized_by": context.run.run_id,
+        "training_set_version": str(inputs[product.table(NAME)]),
+        **{f"delta.{table.replace('/', '.')}": str(v) for table, v in inputs.items()},
     }
 
 

@@ -120,15 +120,24 @@ def pinned_versions(store: Lakehouse, product: Product) -> dict[str, int]:
     return {table: store.version(table) for table in tables}
 
 
-def present_cutoff(store: Lakehouse, product: Product, version: int | None = None) -> date | None:
-    """The cut-off of a version of the training set, None where there is no set yet."""
+def present_cutoff(store: Lakehouse, product: Product) -> date | None:
+    """The cut-off of the present training set, None where there is no set yet."""
     name = product.table(NAME)
     if not store.exists(name):
         return None
-    history = store.history(name)
-    if version is not None:
-        history = history.filter(pl.col("version") == version)
-    return date.fromisoformat(json.loads(history["note"][0])["cutoff"])
+    return date.fromisoformat(_note(store, name, store.version(name))["cutoff"])
+
+
+def made_of(store: Lakehouse, product: Product, version: int) -> dict[str, int]:
+    """Table to Delta version: what a version of the training set was made of, and itself."""
+    name = product.table(NAME)
+    return {name: version} | _note(store, name, version)["made_of"]
+
+
+def _note(store: Lakehouse, table: str, version: int) -> dict[str, Any]:
+    written = store.history(table).filter(pl.col("version") == version)
+    note: dict[str, Any] = json.loads(written["note"][0])
+    return note
 
 
 def _cutoff(store: Lakehouse, product: Product, asked: str) -> date:

@@ -134,7 +134,7 @@ def _write_quarantine(
     refused: pl.DataFrame,
     days: list[date] | None,
 ) -> None:
-    if table.contract is None or (refused.is_empty() and not lakehouse.exists(table.quarantine)):
+    if refused.is_empty() and not lakehouse.exists(table.quarantine):
         return
     commit = Commit(run_id=context.run.run_id, note=f"rows refused by {table.name}")
     if days is None:

@@ -1,0 +1,85 @@
+"""`mlops ui` without a browser: ports, the daemon at work, and the end."""
+
+import json
+import socket
+import time
+import urllib.request
+from pathlib import Path
+
+import dagster as dg
+import psutil
+import pytest
+from typer.testing import CliRunner
+
+from mlops_assets.cli import app
+from mlops_assets_tests.integration.served import Served, free_port, served
+
+WITHOUT_INPUTS = ["airlines", "airports", "planes", "routes"]
+
+
+@pytest.fixture()
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("MLOPS_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path / "home" / "dagster"))
+    return tmp_path / "home"
+
+
+@pytest.mark.parametrize(("option", "name"), [("--port", "Dagster"), ("--mlflow-port", "MLflow")])
+def test_a_taken_port_is_named_with_the_option_that_chooses_another(
+    home: Path, option: str, name: str
+) -> None:
+    other = "--mlflow-port" if option == "--port" else "--port"
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        result = CliRunner().invoke(app, ["ui", option, port, other, str(free_port())])
+    assert result.exit_code == 1
+    assert f"port {port}" in result.output
+    assert name in result.output
+    assert option in result.output
+
+
+def test_two_servers_cannot_share_a_port(home: Path) -> None:
+    port = str(free_port())
+    result = CliRunner().invoke(app, ["ui", "--port", port, "--mlflow-port", port])
+    assert result.exit_code == 1
+    assert f"both {port}" in result.output
+
+
+@pytest.mark.slow
+def test_the_daemon_makes_what_is_missing_and_nothing_outlives_the_end(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with served(home) as ui:
+        deadline = time.monotonic() + 120
+        while missing := _missing(ui):
+            assert time.monotonic() < deadline, f"not made by automation: {missing}"
+            time.sleep(1)
+        assert {s for s in _states(ui, "sensors") if s[0] == "automation"} == {
+            ("automation", "RUNNING")
+        }
+        assert ("next_day", "STOPPED") in _states(ui, "schedules")
+        processes = ui.processes
+    assert not [p.cmdline() for p in processes if psutil.pid_exists(p.pid) and p.is_running()]
+
+
+def _missing(ui: Served) -> list[str]:
+    with dg.DagsterInstance.get() as instance:
+        keys = {name: dg.AssetKey(["nyc_flights", name]) for name in WITHOUT_INPUTS}
+        return [n for n, k in keys.items() if not instance.get_latest_materialization_event(k)]
+
+
+def _states(ui: Served, kind: str) -> set[tuple[str, str]]:
+    state = {"sensors": "sensorState", "schedules": "scheduleState"}[kind]
+    query = f"""{{ repositoryOrError(repositorySelector: {{repositoryName: "__repository__",
+        repositoryLocationName: "mlops_assets"}}) {{ ... on Repository {{
+        {kind} {{ name {state} {{ status }} }} }} }} }}"""
+    request = urllib.request.Request(
+        f"{ui.dagster}/graphql",
+        json.dumps({"query": query}).encode(),
+        {"Content-Type": "application/json"},
+    )
+    with urllib.request.urlopen(request, timeout=30) as response:
+        found = json.load(response)["data"]["repositoryOrError"][kind]
+    return {(item["name"], item[state]["status"]) for item in found}
