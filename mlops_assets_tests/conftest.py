@@ -1,15 +1,23 @@
-"""Warnings that Dagster raises against itself; every other warning is an error."""
+"""What holds for all tests: no environment of the user's, and every warning is an error."""
+
+import os
 
 import pytest
+
+OF_AN_ENVIRONMENT = ("MLOPS_", "MLFLOW_", "DAGSTER_")
+"""Variables that name a lake, a registry or an instance; make sets some for its other targets."""
 
 DAGSTERS_OWN = [
     ".*is currently in (preview|beta)",
     "`parse_obj_as` is deprecated",
     "InitResourceContext.dagster_run is deprecated",
 ]
+"""Warnings that Dagster raises against itself, and of the previews that we chose to use."""
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Let them pass."""
+    """Forget the user's environment, so that no test can write to it."""
+    for name in [n for n in os.environ if n.startswith(OF_AN_ENVIRONMENT)]:
+        del os.environ[name]
     for message in DAGSTERS_OWN:
         config.addinivalue_line("filterwarnings", f"ignore:{message}")

@@ -68,8 +68,12 @@ def show(frame: pl.DataFrame, title: str = "") -> None:
     table = Table(title=title, title_justify="left", title_style="bold", header_style="dim")
     for index, (name, dtype) in enumerate(frame.schema.items()):
         # In a narrow terminal cells are folded, the first column last: it names the row.
-        justify = "right" if dtype.is_numeric() else "left"
-        table.add_column(name, justify=justify, overflow="fold", no_wrap=index == 0)
+        table.add_column(
+            name,
+            justify="right" if dtype.is_numeric() else "left",
+            overflow="fold",
+            no_wrap=index == 0,
+        )
     for row in frame.iter_rows():
         table.add_row(*(_cell(value) for value in row))
     out.print(table)

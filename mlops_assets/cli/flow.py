@@ -66,7 +66,12 @@ def advance(
     progress = Progress()
     report = Report()
     with session("advance", progress) as opened, progress.shown():
-        for day in next_days(opened.engine, days):
+        try:
+            coming = next_days(opened.engine, days)
+        except LookupError as error:
+            err.print(f"[red]{error}[/]")
+            raise typer.Exit(1) from None
+        for day in coming:
             opened.engine.arrive([day], report)
             opened.engine.settle(report)
         found = _found(opened, report, time.perf_counter() - started)

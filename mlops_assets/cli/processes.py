@@ -1,4 +1,4 @@
-"""Long-running child processes of a command: started together, watched, and stopped with no orphan."""
+"""Long-running child processes of a command: started, watched, and stopped with no orphan."""
 
 from __future__ import annotations
 

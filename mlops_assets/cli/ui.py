@@ -18,6 +18,7 @@ from mlops_assets.cli.processes import HOST, ProcessError, Processes, require_fr
 from mlops_assets.local import prepare, repository
 
 READY_SECONDS = 90.0
+PYTHON = [sys.executable, "-m"]
 _MODULE, _LOCATION = "mlops_assets.definitions", "mlops_assets"
 
 
@@ -48,9 +49,12 @@ def ui(
             tempfile.TemporaryDirectory(prefix="mlops-ui-") as scratch,
             Processes(home / "logs") as processes,
         ):
-            _start(processes, home, Path(scratch), port, mlflow_port, daemon)
+            mlflow = _start_mlflow(processes, home, mlflow_port)
+            _start_dagster(processes, Path(scratch), port, daemon)
+            processes.wait_for_answer("mlflow", f"{mlflow}/health", READY_SECONDS)
             seconds = time.perf_counter() - started
-            out.print(f"Dagster  http://{HOST}:{port}\nMLflow   http://{HOST}:{mlflow_port}")
+            out.print(f"Dagster  http://{HOST}:{port}")
+            out.print(f"MLflow   {mlflow}  (choose Model training, top left)")
             out.print(
                 f"Ready after {seconds:.1f} s; logs are in {home / 'logs'}. Ctrl-C stops both."
             )
@@ -81,16 +85,32 @@ def _require_ports(port: int, mlflow_port: int) -> None:
     require_free(mlflow_port, "MLflow", "--mlflow-port")
 
 
-def _start(
-    processes: Processes, home: Path, scratch: Path, port: int, mlflow_port: int, daemon: bool
-) -> None:
-    """Start all and wait until both addresses answer."""
+def _start_mlflow(processes: Processes, home: Path, port: int) -> str:
+    """Serve the database that the registry writes to; return the address.
+
+    Where `MLFLOW_TRACKING_URI` names a server, that is the one, and none is started.
+    """
     tracking = os.environ.get("MLFLOW_TRACKING_URI", f"sqlite:///{home / 'mlflow.db'}")
+    if tracking.startswith("http"):
+        return tracking.rstrip("/")
     os.environ |= {
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
     }
-    python, folder, loopback = [sys.executable, "-m"], repository(), ["--host", HOST]
+    _create_database(tracking)
+    processes.start(
+        "mlflow",
+        [
+            *PYTHON, "mlflow", "server", "--host", HOST, "--port", str(port), "--workers", "1",
+            "--backend-store-uri", tracking, "--default-artifact-root", str(home / "artifacts"),
+        ],
+        repository(),
+    )  # fmt: skip
+    return f"http://{HOST}:{port}"
+
+
+def _start_dagster(processes: Processes, scratch: Path, port: int, daemon: bool) -> None:
+    """Start the code server, the webserver and the daemon, and wait until the UI answers."""
     # One code server for the webserver and the daemon, on a socket: no port, half the memory.
     code, workspace = scratch / "code.sock", scratch / "workspace.yaml"
     workspace.write_text(
@@ -99,30 +119,21 @@ def _start(
     processes.start(
         "code-server",
         [
-            *python, "dagster", "code-server", "start", "--socket", str(code),
+            *PYTHON, "dagster", "code-server", "start", "--socket", str(code),
             "--module-name", _MODULE, "--location-name", _LOCATION, "--log-level", "warning",
         ],
-        folder,
-    )  # fmt: skip
-    _create_database(tracking)
-    processes.start(
-        "mlflow",
-        [
-            *python, "mlflow", "server", *loopback, "--port", str(mlflow_port), "--workers", "1",
-            "--backend-store-uri", tracking, "--default-artifact-root", str(home / "artifacts"),
-        ],
-        folder,
+        repository(),
     )  # fmt: skip
     processes.wait_for_file("code-server", code, READY_SECONDS)
+    target = ["-w", str(workspace)]
     processes.start(
         "webserver",
-        [*python, "dagster_webserver", *loopback, "--port", str(port), "-w", str(workspace)],
-        folder,
+        [*PYTHON, "dagster_webserver", "--host", HOST, "--port", str(port), *target],
+        repository(),
     )
     if daemon:
-        processes.start("daemon", [*python, "dagster._daemon", "run", "-w", str(workspace)], folder)
+        processes.start("daemon", [*PYTHON, "dagster._daemon", "run", *target], repository())
     processes.wait_for_answer("webserver", f"http://{HOST}:{port}/server_info", READY_SECONDS)
-    processes.wait_for_answer("mlflow", f"http://{HOST}:{mlflow_port}/health", READY_SECONDS)
 
 
 def _create_database(tracking: str) -> None:

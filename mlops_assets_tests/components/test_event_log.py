@@ -19,7 +19,7 @@ from mlops_assets.components.event_log import LocalEventLog
 DAYS = dg.DailyPartitionsDefinition("2013-03-01", end_date="2013-03-31")
 READINGS = dg.AssetKey("readings")
 CHECK = dg.AssetCheckKey(READINGS, "complete")
-HALVES = DAYS.get_partition_keys()[:4], DAYS.get_partition_keys()[4:8]
+HALVES = ["2013-03-01", "2013-03-02"], ["2013-03-03", "2013-03-04"]
 MATERIALIZATION = dg.DagsterEventType.ASSET_MATERIALIZATION
 
 

@@ -98,6 +98,8 @@ def opened(home: Path, **changes: object) -> Iterator[Flow]:
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("MLOPS_HOME", str(home))
         environment.setenv("DAGSTER_HOME", str(home / "dagster"))
+        # MLflow itself sets it when a retraining begins, which must not outlive this home.
+        environment.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{home / 'mlflow.db'}")
         prepare()
         tree = dg.ComponentTree.for_project(repository())
         declared = tree.load_component("flight_delays").model_copy(update=SMALL | changes)

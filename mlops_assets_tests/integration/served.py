@@ -48,9 +48,7 @@ def served(home: Path, *options: str) -> Iterator[Served]:
             assert time.monotonic() < deadline, log.read_text()
             time.sleep(0.2)
         processes = [psutil.Process(ui.pid), *psutil.Process(ui.pid).children(recursive=True)]
-        yield Served(
-            home, f"http://127.0.0.1:{port}", f"http://127.0.0.1:{mlflow_port}", processes
-        )
+        yield Served(home, f"http://127.0.0.1:{port}", f"http://127.0.0.1:{mlflow_port}", processes)
         ui.send_signal(signal.SIGINT)
         assert ui.wait(timeout=60) == 0, log.read_text()
     finally:

@@ -24,10 +24,9 @@ PEAK_MB = 4096
 def mlops(home: Path, *arguments: str) -> dict[str, Any]:
     """Run a command in a process of its own; what it writes as JSON."""
     summary = home / "summary.json"
-    environment = {name: value for name, value in os.environ.items() if name != "DAGSTER_HOME"}
     done = subprocess.run(
         [Path(sys.executable).with_name("mlops"), *arguments, "--json", summary],
-        env=environment | {"MLOPS_HOME": str(home)},
+        env=os.environ | {"MLOPS_HOME": str(home)},
         cwd=repository(),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

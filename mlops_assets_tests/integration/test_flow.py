@@ -156,9 +156,10 @@ def test_drift_has_a_row_for_each_column_and_day(flow):
 
 
 def test_the_newest_day_of_drift_links_an_evidently_report(flow):
-    report = Path(flow.metadata("drift")["evidently_report"].value)
-    assert report.name == f"drift-{TODAY}.html"
-    assert "<html" in report.read_text()
+    run_id = flow.registry.champion("flight_delays").run_id
+    path = f"monitoring/drift-{TODAY}.html"
+    assert flow.metadata("drift")["evidently_report"].value.endswith(f"{run_id}/artifacts/{path}")
+    assert "<html" in flow.registry.run_files(run_id, path).read_text()
 
 
 # --- what follows from a change --------------------------------------------------------------

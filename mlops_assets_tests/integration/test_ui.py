@@ -17,7 +17,7 @@ from mlops_assets_tests.integration.served import Served, free_port, served
 WITHOUT_INPUTS = ["airlines", "airports", "planes", "routes"]
 
 
-@pytest.fixture()
+@pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("MLOPS_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("DAGSTER_HOME", str(tmp_path / "home" / "dagster"))

@@ -56,9 +56,9 @@ def publish(
     Raises:
         dagster.Failure: at the end, when days were withheld.
     """
-    good, rejected = _sort_out(frame, table.contract)
     if days is not None:
         _refuse_other_days(frame, days, table.name)
+    good, rejected = _sort_out(frame, table)
     verdicts = judge(good, rejected, days, table.quality, table.checks, table.name)
     failed = [v for v in verdicts if v.blocks and not v.passed]
     withheld = {v.day: v for v in reversed(failed)}
@@ -83,12 +83,16 @@ def publish(
         )
 
 
-def _sort_out(
-    frame: pl.DataFrame, contract: type[dy.Schema] | None
-) -> tuple[pl.DataFrame, pl.DataFrame]:
-    if contract is None:
+def _sort_out(frame: pl.DataFrame, table: Table) -> tuple[pl.DataFrame, pl.DataFrame]:
+    if table.contract is None:
         return frame, frame.clear().with_columns(pl.lit("").alias(RULE))
-    good, failure = contract.filter(frame)
+    if unknown := set(frame.columns) - set(table.contract.column_names()):
+        raise dg.Failure(
+            f"{table.name}: the contract {table.contract.__name__} does not have the columns"
+            f" {', '.join(sorted(unknown))}; declare them there, or leave them out.",
+            allow_retries=False,
+        )
+    good, failure = table.contract.filter(frame)
     broken = failure.details()
     rules = [c for c in broken.columns if c not in frame.columns]
     named = pl.concat_list(
@@ -100,11 +104,12 @@ def _sort_out(
 
 
 def _refuse_other_days(frame: pl.DataFrame, days: Sequence[date], name: str) -> None:
-    others = frame.filter(~pl.col(DAY).is_in(days))[DAY].unique().sort()
+    others = frame.filter(~pl.col(DAY).is_in(days).fill_null(False))[DAY].unique().sort()
     if len(others):
         raise dg.Failure(
-            f"{name}: the function returned rows of {others[0]} to {others[-1]}, which are not"
-            f" among the days asked for ({days[0]} to {days[-1]}).",
+            f"{name}: the function returned rows whose {DAY} is"
+            f" {', '.join(str(day) for day in others[:3])}, which is not among the days asked for"
+            f" ({days[0]} to {days[-1]}).",
             allow_retries=False,
         )
 

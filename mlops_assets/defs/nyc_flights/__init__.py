@@ -1,1 +1,1 @@
-"""Placeholder docstring."""
+"""The flights domain: what left New York in 2013, as tables that products share."""
