@@ -14,7 +14,6 @@ import typer
 from mlops_assets.cli import summary
 from mlops_assets.cli.console import Progress, err, out
 from mlops_assets.cli.session import Session, session
-from mlops_assets.components.arrival import days_there, next_days
 from mlops_assets.components.engine import Report
 
 THROUGH = "2013-11-30"
@@ -41,12 +40,14 @@ def demo(
         mlops demo
         mlops demo --json summary.json
     """
+    last = _day(through)
     started = time.perf_counter()
     progress = Progress()
     with session("demo", progress) as opened, progress.shown():
         report = opened.engine.settle()
-        wanted = [d for d in opened.engine.source_days() if d <= _day(through)]
-        missing = [d for d in wanted if d not in days_there(opened.engine)]
+        source = opened.engine.source
+        there = source.days_there()
+        missing = [day for day in source.days if day <= last and day not in there]
         if missing:
             opened.engine.arrive(missing, report)
         opened.engine.settle(report)
@@ -67,9 +68,9 @@ def advance(
     report = Report()
     with session("advance", progress) as opened, progress.shown():
         try:
-            coming = next_days(opened.engine, days)
+            coming = opened.engine.source.next_days(days)
         except LookupError as error:
-            err.print(f"[red]{error}[/]")
+            err.print(f"[red]{error}[/]", soft_wrap=True)
             raise typer.Exit(1) from None
         for day in coming:
             opened.engine.arrive([day], report)

@@ -50,6 +50,7 @@ def ui(
             Processes(home / "logs") as processes,
         ):
             mlflow = _start_mlflow(processes, home, mlflow_port)
+            os.environ["MLOPS_MLFLOW_UI"] = mlflow
             _start_dagster(processes, Path(scratch), port, daemon)
             processes.wait_for_answer("mlflow", f"{mlflow}/health", READY_SECONDS)
             seconds = time.perf_counter() - started

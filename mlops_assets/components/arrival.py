@@ -16,7 +16,7 @@ import dagster as dg
 from dagster._core.definitions.assets.graph.base_asset_graph import BaseAssetGraph
 from dagster._core.storage.partition_status_cache import AssetPartitionStatus
 
-from mlops_assets.components.engine import ARRIVES, Engine
+from mlops_assets.components.tables.table_asset import ARRIVES
 
 
 @dataclass(frozen=True)
@@ -75,13 +75,3 @@ class Source:
         statuses = {status.get(day.isoformat()) for status in found}
         ended = {AssetPartitionStatus.MATERIALIZED, AssetPartitionStatus.FAILED}
         return AssetPartitionStatus.FAILED in statuses and statuses <= ended
-
-
-def days_there(engine: Engine) -> set[date]:
-    """Days of which every daily source table is published."""
-    return Source(engine.graph, engine.instance).days_there()
-
-
-def next_days(engine: Engine, count: int) -> list[date]:
-    """The days after the newest one that came, at most `count`; see `Source.next_days`."""
-    return Source(engine.graph, engine.instance).next_days(count)

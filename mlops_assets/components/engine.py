@@ -21,14 +21,13 @@ from dagster._core.definitions.asset_daemon_cursor import AssetDaemonCursor
 from dagster._serdes import deserialize_value, serialize_value
 from dagster._utils.warnings import disable_dagster_warnings
 
+from mlops_assets.components.arrival import Source
 from mlops_assets.components.owed import Owed, Requests
 
 _QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 _RANGE_START = "dagster/asset_partition_range_start"
 _RANGE_END = "dagster/asset_partition_range_end"
 MAX_TICKS = 200
-ARRIVES = "arrives"
-"""Tag of a raw table whose days arrive by themselves."""
 
 log = logging.getLogger("mlops")
 
@@ -96,6 +95,7 @@ class Engine:
         self.definitions = definitions
         self.instance = instance
         self.graph = definitions.resolve_asset_graph()
+        self.source = Source(self.graph, instance)
         self._job = definitions.resolve_implicit_global_asset_job_def()
         self._order = {k: i for i, k in enumerate(self.graph.toposorted_asset_keys)}
         self._listener = listener
@@ -181,21 +181,12 @@ class Engine:
             self._listener.end(done)
         return done
 
-    def daily_sources(self) -> list[dg.AssetKey]:
-        """The raw tables whose days arrive, in order."""
-        return [k for k in self._order if self.graph.get(k).tags.get(ARRIVES) == "daily"]
-
-    def source_days(self) -> list[date]:
-        """All local days that the daily sources have or will have, in order."""
-        keys = [self._partition_keys(key) for key in self.daily_sources()]
-        return [date.fromisoformat(k) for k in sorted(set.intersection(*map(set, keys)))]
-
     def arrive(self, days: Sequence[date], report: Report) -> None:
         """Materialize the daily sources for days that have arrived, one run a table."""
         keys = {d.isoformat() for d in days}
-        for source in self.daily_sources():
-            for span in self._spans(source, keys):
-                report.runs.append(self.run([source], span))
+        for table in self.source.tables:
+            for span in self._spans(table, keys):
+                report.runs.append(self.run([table], span))
 
     def _partition_keys(self, key: dg.AssetKey) -> Sequence[str]:
         definition = self.graph.get(key).partitions_def

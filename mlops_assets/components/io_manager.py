@@ -11,7 +11,7 @@ import polars as pl
 
 from mlops_assets.components.metadata import preview, table_schema
 from mlops_assets.components.resources import LakehouseResource
-from mlops_assets.stores.content import content_hashes
+from mlops_assets.stores.content import content_hash, content_hashes
 from mlops_assets.stores.lakehouse import Commit
 
 DAY = "date"
@@ -34,14 +34,21 @@ class DeltaIOManager(dg.ConfigurableIOManager):
                 " a DataFrame or LazyFrame, or give the asset an IO manager of its own."
             )
         store = self.lakehouse.store
-        if context.has_asset_partitions:
-            days = list(context.asset_partition_keys)
-            commit = Commit(run_id=context.run_id, data_versions=content_hashes(frame, by=DAY))
+        days = list(context.asset_partition_keys) if context.has_asset_partitions else None
+        hashes = content_hashes(frame, by=DAY) if days else {"": content_hash(frame)}
+        commit = Commit(run_id=context.step_context.run_id, data_versions=hashes)
+        if days:
             version = store.overwrite_partitions(
                 name, frame, by=DAY, partitions=days, commit=commit
             )
         else:
-            version = store.overwrite(name, frame, Commit(run_id=context.run_id))
+            version = store.overwrite(name, frame, commit)
+        if len(hashes) == 1:
+            # Content is the data version, so that the same content stops what is downstream. A run
+            # of many days has one data version only: Dagster's own, from the run.
+            context.step_context.set_data_version(
+                context.asset_key, dg.DataVersion(next(iter(hashes.values())))
+            )
         metadata: dict[str, Any] = {"rows": frame.height, "delta_version": version}
         context.add_output_metadata(metadata | preview(frame) | table_schema(frame))
 

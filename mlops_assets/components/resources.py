@@ -1,5 +1,6 @@
 """Dagster resources: thin wrappers of the stores. defs/platform/resources.py alone binds them."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
@@ -15,6 +16,8 @@ from mlops_assets.stores.lakehouse import Lakehouse
 if TYPE_CHECKING:
     from mlops_assets.stores.bento_store import BentoStore
     from mlops_assets.stores.model_registry import ModelRegistry
+
+_TRACKING_URI = "MLFLOW_TRACKING_URI"
 
 
 class LakehouseResource(dg.ConfigurableResource):
@@ -69,11 +72,17 @@ class MlflowRunResource(dg.ConfigurableResource):
             "mlflow_tracking_uri": self.registry.tracking_uri,
             "extra_tags": {"product": product, "role": "retraining"},
         }
+        before = os.environ.get(_TRACKING_URI)
         mlflow_run = MlFlow(
             SimpleNamespace(
                 log=context.log, dagster_run=run, run_id=run.run_id, resource_config=config
             )
         )
+        # It sets MLflow's tracking URI for the whole process, in the environment too.
+        if before is None:
+            os.environ.pop(_TRACKING_URI, None)
+        else:
+            os.environ[_TRACKING_URI] = before
         yield mlflow_run
         mlflow_run.cleanup_on_error()
 

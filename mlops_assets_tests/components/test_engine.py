@@ -47,7 +47,9 @@ def graph(home: Path, factor: int = 1) -> dg.Definitions:
 
     @feature_table(days=DAYS, definition=DEFINITION)
     def scaled(readings):
-        return readings.with_columns(pl.col("value") * factor)
+        day = pl.col("date").cast(pl.Datetime("us")).dt.replace_time_zone("UTC")
+        times = {"event_time": day, "available_at": day}
+        return readings.with_columns(pl.col("value") * factor, **times)
 
     @feature_table(days=DAYS, definition=DEFINITION)
     def tens(scaled):
@@ -82,7 +84,7 @@ def engine(home):
 
 def arrive(engine):
     report = Report()
-    engine.arrive(engine.source_days(), report)
+    engine.arrive(engine.source.days, report)
     assert report.errors == []
     return report
 

@@ -62,7 +62,9 @@ def stations():
 
 
 def mean_of(frame):
-    return frame.group_by("date", "station").agg(pl.col("value").mean())
+    day = pl.col("date").cast(pl.Datetime("us")).dt.replace_time_zone("UTC")
+    means = frame.group_by("date", "station").agg(pl.col("value").mean())
+    return means.with_columns(event_time=day, available_at=day)
 
 
 @feature_table(days=DAYS, definition=MEAN)
@@ -248,3 +250,17 @@ def test_a_bad_whole_table_is_not_published(lab):
     assert lab.events("components/stations") == []
     Source.stations = pl.DataFrame({"station": [1, 2]})
     assert lab.make(stations).success
+
+
+def test_a_feature_table_without_its_two_times_is_refused(lab):
+    @feature_table(days=DAYS, definition=MEAN)
+    def timeless(readings):
+        return readings.select("date", "station", "value")
+
+    Source.days = {D1: a_day(D1)}
+    assert lab.make(readings, first=D1).success
+    result = lab.make(timeless, first=D1)
+    assert not result.success
+    assert "no column available_at, event_time" in str(
+        result.failure_data_for_node(timeless.op.name).error
+    )

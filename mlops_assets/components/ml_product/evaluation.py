@@ -28,6 +28,7 @@ from mlops_assets.components.ml_product.training_set import (
 from mlops_assets.components.resources import LakehouseResource, ModelRegistryResource
 from mlops_assets.ml import gates
 from mlops_assets.ml.bootstrap import Interval, bootstrap_metrics, paired_gain, segment_metrics
+from mlops_assets.ml.families import load_model
 from mlops_assets.ml.gates import GateOutcome
 from mlops_assets.ml.metrics import BinaryMetrics, binary_metrics
 from mlops_assets.ml.pictures import Curves, by_month_picture, evaluation_picture
@@ -244,8 +245,6 @@ _OUTCOME_SCHEMA: dict[str, Any] = {
 def _baseline(
     models: ModelRegistry, version: ModelVersion, run_id: str, rows: pl.DataFrame
 ) -> Contender:
-    from mlops_assets.ml.families import load_model
-
     model = load_model(models.run_files(run_id, MODEL_FOLDER))
     threshold = float(models.run_param(run_id, "threshold"))
     return Contender("baseline", model.predict(rows), threshold, trained_through(version))
@@ -286,14 +285,10 @@ def _publish(
     if not report.metrics:
         return common
     summary = summary_table(report)
-    by_segment = report.segments.with_columns(pl.lit(version.version).alias("model_version"))
+    made_by = pl.lit(version.version, pl.Int64).alias("model_version")
     commit = Commit(run_id=run_id)
-    store.overwrite(
-        product.table(NAME),
-        summary.with_columns(pl.lit(version.version).alias("model_version")),
-        commit,
-    )
-    store.overwrite(product.table(SEGMENTS), by_segment, commit)
+    store.overwrite(product.table(NAME), summary.with_columns(made_by), commit)
+    store.overwrite(product.table(SEGMENTS), report.segments.with_columns(made_by), commit)
     curves = {c.name: Curves.of(rows[LABEL].to_numpy(), c.scores) for c in contenders}
     pictures = {
         "roc_pr_calibration": evaluation_picture(curves),

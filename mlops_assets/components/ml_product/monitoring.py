@@ -166,7 +166,7 @@ def drift(
     )
     window = product.monitoring.drift_window_days
     rows = daily_drift(known, current, days, window, _thresholds(product))
-    return rows.with_columns(pl.lit(version.version).alias("model_version"))
+    return rows.with_columns(pl.lit(version.version, pl.Int64).alias("model_version"))
 
 
 def reference_rows(

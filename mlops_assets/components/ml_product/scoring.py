@@ -47,7 +47,7 @@ def score(
         pl.Series("probability", probability),
         pl.Series("decision", np.asarray(probability >= threshold)),
         pl.lit(threshold).alias("threshold"),
-        pl.lit(version.version).alias("model_version"),
+        pl.lit(version.version, pl.Int64).alias("model_version"),
         pl.lit(version.tags["family"]).alias("family"),
         pl.col(DAY).cast(pl.String).replace_strict(contents).alias("features_version"),
     )

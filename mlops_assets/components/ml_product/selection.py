@@ -41,7 +41,8 @@ def leaderboard_asset(product: Product) -> dg.AssetsDefinition:
         store = lakehouse.store
         board = leaderboard(store, product, fits)
         data_version = content_hash(board)
-        version = store.overwrite(product.table(LEADERBOARD), board, Commit(run_id=context.run.run_id))
+        commit = Commit(run_id=context.run.run_id, data_versions={"": data_version})
+        version = store.overwrite(product.table(LEADERBOARD), board, commit)
         shown = [
             "family",
             "role",

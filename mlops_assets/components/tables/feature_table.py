@@ -22,7 +22,7 @@ from mlops_assets.components.resources import LakehouseResource
 from mlops_assets.components.tables.publish import Table, publish
 from mlops_assets.components.tables.quality import DAY, Quality
 from mlops_assets.components.tables.table_asset import asset_options, days_of, domain_of
-from mlops_assets.ml.point_in_time import Definition
+from mlops_assets.ml.point_in_time import EVENT_TIME, Definition
 from mlops_assets.stores.lakehouse import Lakehouse
 
 Compute = Callable[..., pl.LazyFrame]
@@ -86,11 +86,24 @@ def feature_table(
                     f" ({', '.join(sources.values())}); materialize those first."
                 )
             frames = {p: _scan(store, source, asked) for p, source in sources.items()}
-            yield from publish(context, store, table, compute(**frames).collect(), asked)
+            frame = compute(**frames).collect()
+            _require_columns(frame, table_name, definition, bool(days))
+            yield from publish(context, store, table, frame, asked)
 
         return asset
 
     return decorate
+
+
+def _require_columns(frame: pl.DataFrame, table: str, definition: Definition, daily: bool) -> None:
+    wanted = [*definition.reads, EVENT_TIME, *([DAY] if daily else [])]
+    if missing := sorted(set(wanted) - set(frame.columns)):
+        raise dg.Failure(
+            f"{table}: the function returned no column {', '.join(missing)}; a feature table has"
+            f" its keys, event_time, available_at{', date' if daily else ''} and what its"
+            f" definition reads. It has {', '.join(frame.columns)}.",
+            allow_retries=False,
+        )
 
 
 def _scan(store: Lakehouse, source: str, days: list[date] | None) -> pl.LazyFrame:

@@ -17,7 +17,7 @@ from mlops_assets.components.code_version import code_version
 from mlops_assets.components.resources import LakehouseResource
 from mlops_assets.components.tables.publish import Table, publish
 from mlops_assets.components.tables.quality import Quality
-from mlops_assets.components.tables.table_asset import asset_options, days_of, domain_of
+from mlops_assets.components.tables.table_asset import ARRIVES, asset_options, days_of, domain_of
 
 Read = Callable[..., pl.DataFrame]
 
@@ -49,7 +49,7 @@ def raw_table(
         version = code_version(read, contract, quality or Quality())
         table = Table(name, contract, quality or Quality(), version)
 
-        own_tags = {"layer": "raw"} | ({"arrives": "daily"} if days else {})
+        own_tags = {"layer": "raw"} | ({ARRIVES: "daily"} if days else {})
 
         @dg.asset(
             **asset_options(table, read, days, owners, own_tags | (tags or {})),

@@ -12,6 +12,9 @@ import dagster as dg
 from mlops_assets.components.tables.publish import Table
 from mlops_assets.components.tables.quality import CHECKS
 
+ARRIVES = "arrives"
+"""Tag of a raw table whose days arrive by themselves: "daily"."""
+
 _FUNCTIONS: dict[dg.AssetKey, Callable[..., Any]] = {}
 
 

@@ -7,12 +7,11 @@ from datetime import timedelta
 import polars as pl
 
 from mlops_assets.defs.nyc_flights.days import DAYS
-from mlops_assets.defs.nyc_flights.expressions import calendar_features
+from mlops_assets.defs.nyc_flights.expressions import LATE_MINUTES, calendar_features
 
 __all__ = ["DAYS", "label", "spine"]
 
 LEAD = timedelta(hours=2)
-LATE_MINUTES = 15
 
 
 def spine(flight_schedule: pl.LazyFrame) -> pl.LazyFrame:

@@ -8,6 +8,8 @@ from __future__ import annotations
 import polars as pl
 
 NEW_YORK = "America/New_York"
+LATE_MINUTES = 15
+"""From how many minutes of delay on a flight is late."""
 
 
 def clock(column: str) -> pl.Expr:

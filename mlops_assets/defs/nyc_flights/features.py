@@ -16,7 +16,7 @@ import polars as pl
 
 from mlops_assets.components.tables import Quality, feature_table
 from mlops_assets.defs.nyc_flights.days import DAYS
-from mlops_assets.defs.nyc_flights.raw import LATE_MINUTES
+from mlops_assets.defs.nyc_flights.expressions import LATE_MINUTES
 from mlops_assets.ml.point_in_time import Latest, Trailing
 
 OWNERS = ["team:data-science"]

@@ -13,10 +13,10 @@ import polars as pl
 from mlops_assets.components.tables import Quality, raw_table
 from mlops_assets.defs.nyc_flights import contracts, flights
 from mlops_assets.defs.nyc_flights.days import DAYS, REPORTING_DELAY_OF_WEATHER
+from mlops_assets.defs.nyc_flights.expressions import LATE_MINUTES
 from mlops_assets.defs.nyc_flights.source import read_source
 
 OWNERS = ["team:data-engineering"]
-LATE_MINUTES = 15
 
 
 @raw_table(

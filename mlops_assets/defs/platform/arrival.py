@@ -7,7 +7,7 @@ the wall. Live sources have the same schedule; there the next day exists once a 
 import dagster as dg
 
 from mlops_assets.components.arrival import Source
-from mlops_assets.components.engine import ARRIVES
+from mlops_assets.components.tables.table_asset import ARRIVES
 
 CRON = "0 * * * *"
 

@@ -1,0 +1,91 @@
+"""Which day of the source is next: after a good day, a refused one, a killed one, and the last."""
+
+from datetime import date
+
+import dagster as dg
+import pytest
+from dagster._core.test_utils import create_run_for_test
+
+from mlops_assets.components.arrival import Source
+from mlops_assets.defs.platform.arrival import next_day
+
+DAYS = dg.DailyPartitionsDefinition("2013-01-01", end_date="2013-01-05")
+REFUSED = "2013-01-02"
+
+
+@dg.asset(partitions_def=DAYS, tags={"arrives": "daily"})
+def schedule() -> None:
+    """Has every day."""
+
+
+@dg.asset(partitions_def=DAYS, tags={"arrives": "daily"})
+def events(context: dg.AssetExecutionContext) -> None:
+    """Refuses one day."""
+    if context.partition_key == REFUSED:
+        raise dg.Failure("withheld")
+
+
+@dg.asset
+def airlines() -> None:
+    """Has no days."""
+
+
+DEFINITIONS = dg.Definitions([schedule, events, airlines])
+
+
+@pytest.fixture
+def source():
+    with dg.instance_for_test() as instance:
+        yield Source(DEFINITIONS.resolve_asset_graph(), instance)
+
+
+def arrive(source: Source, *days: str, assets=(schedule, events)) -> None:
+    for day in days:
+        dg.materialize(
+            list(assets), instance=source.instance, partition_key=day, raise_on_error=False
+        )
+
+
+def test_only_daily_tables_are_the_clock(source):
+    assert {t.to_user_string() for t in source.tables} == {"schedule", "events"}
+    assert source.days == [date(2013, 1, d) for d in range(1, 5)]
+
+
+def test_the_first_day_is_next_on_an_empty_lake(source):
+    assert source.days_there() == set()
+    assert source.next_days(2) == [date(2013, 1, 1), date(2013, 1, 2)]
+
+
+def test_a_refused_day_does_not_stop_the_clock(source):
+    arrive(source, "2013-01-01", REFUSED)
+    assert source.days_there() == {date(2013, 1, 1)}
+    assert source.next_days(1) == [date(2013, 1, 3)]
+
+
+def test_a_day_that_came_halfway_is_next_again(source):
+    arrive(source, "2013-01-01")
+    arrive(source, "2013-01-02", assets=[schedule])
+    assert source.next_days(1) == [date(2013, 1, 2)]
+
+
+def test_the_end_of_the_source_is_said(source):
+    arrive(source, "2013-01-03", "2013-01-04")
+    with pytest.raises(LookupError, match="ends with 2013-01-04"):
+        source.next_days(1)
+
+
+def test_the_schedule_asks_for_the_next_day_and_stops_at_the_end(source):
+    repository = DEFINITIONS.get_repository_def()
+    context = dg.build_schedule_context(instance=source.instance, repository_def=repository)
+    assert next_day(context).partition_key == "2013-01-01"
+    arrive(source, "2013-01-04")
+    assert "no further day" in next_day(context).skip_message
+
+
+def test_the_schedule_waits_for_a_day_that_still_comes(source):
+    going = create_run_for_test(
+        source.instance, job_name="arrival", status=dg.DagsterRunStatus.STARTED
+    )
+    repository = DEFINITIONS.get_repository_def()
+    context = dg.build_schedule_context(instance=source.instance, repository_def=repository)
+    assert going.run_id in next_day(context).skip_message
