@@ -7,9 +7,16 @@ database and artifacts, Bentos, and Dagster's own storage in `$DAGSTER_HOME` (de
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+
+class EnvironmentBusy(RuntimeError):
+    """Another process does what is due in this environment."""
 
 
 def repository() -> Path:
@@ -34,3 +41,27 @@ def prepare() -> Path:
     if not target.exists():
         shutil.copyfile(repository() / "dagster.yaml", target)
     return home
+
+
+@contextmanager
+def only_engine(home: Path, command: str) -> Iterator[None]:
+    """Be the one process that does what is due in this environment, while the block runs.
+
+    Two would do the same work twice. The lock ends with its process, however that ends.
+
+    Raises:
+        EnvironmentBusy: naming the command and process that holds it.
+    """
+    with (home / "engine.lock").open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            raise EnvironmentBusy(
+                f"{file.read().strip() or 'another process'} is at work in {home} and does what is"
+                " due there; wait for it or stop it, or set MLOPS_HOME to another folder"
+            ) from None
+        file.truncate(0)
+        file.write(f"mlops {command} (process {os.getpid()})")
+        file.flush()
+        yield

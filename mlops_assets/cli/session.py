@@ -9,10 +9,12 @@ from functools import cached_property
 from pathlib import Path
 
 import dagster as dg
+import typer
+from rich.markup import escape
 
-from mlops_assets.cli.console import Progress
+from mlops_assets.cli.console import Progress, err
 from mlops_assets.components.engine import Engine
-from mlops_assets.local import prepare
+from mlops_assets.local import EnvironmentBusy, only_engine, prepare
 from mlops_assets.stores.lakehouse import Lakehouse
 from mlops_assets.stores.model_registry import ModelRegistry
 
@@ -49,6 +51,16 @@ def session(command: str, progress: Progress | None = None) -> Iterator[Session]
     from mlops_assets.definitions import defs
 
     definitions = defs()
-    with dg.DagsterInstance.get() as instance:
+    with _alone(home, command), dg.DagsterInstance.get() as instance:
         engine = Engine(definitions, instance, progress, tags={"mlops/command": command})
         yield Session(home, definitions, engine)
+
+
+@contextmanager
+def _alone(home: Path, command: str) -> Iterator[None]:
+    try:
+        with only_engine(home, command):
+            yield
+    except EnvironmentBusy as error:
+        err.print(f"[red]{escape(str(error))}[/]", soft_wrap=True)
+        raise typer.Exit(1) from None

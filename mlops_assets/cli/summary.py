@@ -33,7 +33,7 @@ def of(lakehouse: Lakehouse, registry: ModelRegistry, products: list[str]) -> di
 def _product(
     lakehouse: Lakehouse, registry: ModelRegistry, product: str, tables: dict[str, int]
 ) -> dict[str, Any]:
-    board = lakehouse.scan(f"{product}/leaderboard").select("family", *_FIGURES).collect()
+    board = lakehouse.scan(f"{product}/leaderboard").select("family", "choice", *_FIGURES).collect()
     champion = registry.champion(product)
     drift = tables.get(f"{product}/drift", 0)
     found: dict[str, Any] = {
@@ -79,7 +79,10 @@ def show(found: dict[str, Any]) -> None:
     )
     console.show(names, "\nThe lake")
     if found["leaderboard"]:
-        console.show(pl.DataFrame(found["leaderboard"]), "\nLeaderboard (validation days)")
+        console.show(
+            pl.DataFrame(found["leaderboard"]),
+            "\nLeaderboard: choice is the mean log loss of folds and validation",
+        )
     if champion := found["champion"]:
         rows = [
             {"model": f"champion: {champion['family']} v{champion['version']}"}

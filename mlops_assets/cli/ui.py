@@ -7,6 +7,7 @@ import signal
 import sys
 import tempfile
 import time
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
 
@@ -15,7 +16,7 @@ from rich.markup import escape
 
 from mlops_assets.cli.console import err, out
 from mlops_assets.cli.processes import HOST, ProcessError, Processes, require_free
-from mlops_assets.local import prepare, repository
+from mlops_assets.local import EnvironmentBusy, only_engine, prepare, repository
 
 READY_SECONDS = 90.0
 PYTHON = [sys.executable, "-m"]
@@ -48,6 +49,7 @@ def ui(
         with (
             tempfile.TemporaryDirectory(prefix="mlops-ui-") as scratch,
             Processes(home / "logs") as processes,
+            only_engine(home, "ui") if daemon else nullcontext(),
         ):
             mlflow = _start_mlflow(processes, home, mlflow_port)
             os.environ["MLOPS_MLFLOW_UI"] = mlflow
@@ -60,7 +62,7 @@ def ui(
                 f"Ready after {seconds:.1f} s; logs are in {home / 'logs'}. Ctrl-C stops both."
             )
             processes.watch()
-    except ProcessError as error:
+    except (ProcessError, EnvironmentBusy) as error:
         err.print(f"[red]{escape(str(error))}[/]")
         raise typer.Exit(1) from None
     except KeyboardInterrupt:

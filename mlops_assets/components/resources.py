@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from mlops_assets.stores.bento_store import BentoStore
     from mlops_assets.stores.model_registry import ModelRegistry
 
-_TRACKING_URI = "MLFLOW_TRACKING_URI"
-
 
 class LakehouseResource(dg.ConfigurableResource):
     """The lakehouse that this environment reads and writes."""
@@ -72,19 +70,28 @@ class MlflowRunResource(dg.ConfigurableResource):
             "mlflow_tracking_uri": self.registry.tracking_uri,
             "extra_tags": {"product": product, "role": "retraining"},
         }
-        before = os.environ.get(_TRACKING_URI)
-        mlflow_run = MlFlow(
-            SimpleNamespace(
-                log=context.log, dagster_run=run, run_id=run.run_id, resource_config=config
+        with _as_it_was("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_ID"):
+            mlflow_run = MlFlow(
+                SimpleNamespace(
+                    log=context.log, dagster_run=run, run_id=run.run_id, resource_config=config
+                )
             )
-        )
-        # It sets MLflow's tracking URI for the whole process, in the environment too.
-        if before is None:
-            os.environ.pop(_TRACKING_URI, None)
-        else:
-            os.environ[_TRACKING_URI] = before
-        yield mlflow_run
-        mlflow_run.cleanup_on_error()
+            yield mlflow_run
+            mlflow_run.cleanup_on_error()
+
+
+@contextmanager
+def _as_it_was(*variables: str) -> Iterator[None]:
+    """Put environment variables back: MLflow sets them for whatever the process does next."""
+    before = {name: os.environ.get(name) for name in variables}
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
 
 
 class BentoStoreResource(dg.ConfigurableResource):

@@ -1,1 +1,1 @@
-"""Placeholder docstring."""
+"""WHAT exists: the tables, the products, and the binding of the environment."""

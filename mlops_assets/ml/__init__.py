@@ -1,1 +1,1 @@
-"""Placeholder docstring."""
+"""The science: pure functions and classes; no Dagster, MLflow, BentoML or I/O."""

@@ -41,6 +41,16 @@ SEGMENTS = "evaluation_segments"
 GATE_RESULTS = "gate_results"
 _BY = ("month", "carrier", "origin")
 
+GATES = {
+    "sound_scores": "Scores are probabilities, and more than one of them.",
+    "enough_rows": "There are enough rows and days to judge on.",
+    "untouched_rows": "No row that is judged was trained on, by any of the models.",
+    "leak_suspect": "The AUC is not too good to be true.",
+    "gain_over_baseline": "Log loss is below the baseline's, paired, beyond the chance of the days.",
+    "not_worse_than_champion": "Log loss is not above the champion's by more than the margin.",
+}
+"""Each required gate, and what it says."""
+
 
 @dataclass(frozen=True)
 class Contender:
@@ -147,7 +157,8 @@ def evaluation_asset(product: Product) -> dg.AssetsDefinition:
         " was trained on; its checks are the promotion gates.",
         deps=[product.key(CANDIDATE)],
         check_specs=[
-            dg.AssetCheckSpec(name, asset=key, blocking=True) for name in sorted(gates.REQUIRED)
+            dg.AssetCheckSpec(name, asset=key, blocking=True, description=says)
+            for name, says in sorted(GATES.items())
         ],
         automation_condition=content_of(product.table(CANDIDATE)),
     )
@@ -252,10 +263,14 @@ def _baseline(
 
 def _checks(key: dg.AssetKey, outcomes: list[GateOutcome]) -> Iterator[dg.AssetCheckResult]:
     judged = {o.name: o for o in outcomes}
-    for name in sorted(gates.REQUIRED):
+    for name in sorted(GATES):
         outcome = judged.get(name)
         facts = asdict(outcome) if outcome else {}
-        shown = {k: v for k, v in facts.items() if v is not None and k not in ("name", "passed")}
+        shown = {
+            k: v
+            for k, v in facts.items()
+            if v is not None and k not in ("name", "passed", "detail")
+        }
         yield dg.AssetCheckResult(
             asset_key=key,
             check_name=name,

@@ -1,1 +1,1 @@
-"""Placeholder docstring."""
+"""The environment: resources, arrival of days, automation."""
