@@ -1,1 +1,1 @@
-"""WHERE data and models live; no Dagster, so that a Bento, a notebook and an asset use the same class."""
+"""WHERE data and models live; no Dagster, so that a Bento, a notebook and an asset share it."""

@@ -46,7 +46,7 @@ GATES = {
     "enough_rows": "There are enough rows and days to judge on.",
     "untouched_rows": "No row that is judged was trained on, by any of the models.",
     "leak_suspect": "The AUC is not too good to be true.",
-    "gain_over_baseline": "Log loss is below the baseline's, paired, beyond the chance of the days.",
+    "gain_over_baseline": "Log loss is below the baseline's, paired, beyond chance.",
     "not_worse_than_champion": "Log loss is not above the champion's by more than the margin.",
 }
 """Each required gate, and what it says."""
@@ -266,11 +266,8 @@ def _checks(key: dg.AssetKey, outcomes: list[GateOutcome]) -> Iterator[dg.AssetC
     for name in sorted(GATES):
         outcome = judged.get(name)
         facts = asdict(outcome) if outcome else {}
-        shown = {
-            k: v
-            for k, v in facts.items()
-            if v is not None and k not in ("name", "passed", "detail")
-        }
+        numbers = ("value", "limit", "margin", "low", "high", "rows")
+        shown = {k: facts[k] for k in numbers if facts.get(k) is not None}
         yield dg.AssetCheckResult(
             asset_key=key,
             check_name=name,
