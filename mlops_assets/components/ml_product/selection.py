@@ -71,7 +71,7 @@ def leaderboard_asset(product: Product) -> dg.AssetsDefinition:
 def leaderboard(store: Lakehouse, product: Product, fits: list[str]) -> pl.DataFrame:
     """One row a fit, best first by `choice` (see `Fitted`); ties by name."""
     rows = [store.scan(product.table(name)).collect() for name in fits]
-    return pl.concat(rows).sort("choice", "family")
+    return pl.concat(rows).sort("choice", "family", nulls_last=True)
 
 
 def candidate_asset(product: Product) -> dg.AssetsDefinition:

@@ -44,7 +44,7 @@ def fit_name(family_name: str) -> str:
 class Fitted:
     """A fitted model and how it did on the validation days, which it was not fitted on.
 
-    `choice` is what families are compared by: the mean log loss over the search's folds and the
+    `choice` is what families are compared by (the baseline, which does not compete, has none): the mean log loss over the search's folds and the
     validation, each a later block of days than was fitted on. One month alone is one draw of the
     weather.
     """
@@ -54,7 +54,7 @@ class Fitted:
     trials: list[TrialResult]
     threshold: float
     validation: BinaryMetrics
-    choice: float
+    choice: float | None
     rows_train: int
     rows_valid: int
     search_seconds: float
@@ -95,7 +95,7 @@ def fit(
     scores = model.predict(valid.frame)
     threshold = choose_threshold(valid.label, scores, settings.threshold)
     validation = binary_metrics(valid.label, scores, threshold)
-    choice = float(np.mean([*fold_values, validation.log_loss]))
+    choice = float(np.mean([*fold_values, validation.log_loss])) if trials else None
     return Fitted(
         model, params, trials, threshold, validation, choice,
         train.frame.height, valid.frame.height, sum((t.seconds for t in trials), 0.0),
@@ -248,5 +248,6 @@ def _record(
                 "training_set_version": version,
                 "cutoff": cutoff,
             }
-        ]
+        ],
+        schema_overrides={"choice": pl.Float64},
     )
