@@ -19,8 +19,8 @@ import yaml
 
 from mlops_assets.components import MLProduct
 from mlops_assets.components.ml_product import feature_view, monitoring, scoring
-from mlops_assets.components.ml_product.evaluation import Contender, evaluate
 from mlops_assets.components.ml_product.packaging import compare
+from mlops_assets.components.ml_product.report import Contender, evaluate
 from mlops_assets.components.ml_product.training_set import DAY, LABEL, labelled_rows
 from mlops_assets.components.tables import function_of
 from mlops_assets.defs.nyc_flights import contracts, features, raw

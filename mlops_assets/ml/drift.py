@@ -11,7 +11,6 @@ costs one count over the values that either side holds.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date
@@ -70,7 +69,7 @@ class ColumnReference:
     @classmethod
     def of(cls, series: pl.Series, kind: Kind) -> ColumnReference:
         """Count a column."""
-        known = _known(series, kind).drop_nulls()
+        known = known_values(series, kind).drop_nulls()
         counted = known.value_counts(name="rows").sort("value")
         scale = 1.0
         if kind != "categorical" and len(known):
@@ -119,7 +118,7 @@ class Reference:
         names = [name for name, _ in kinds]
         if len(set(names)) < len(names):
             raise ValueError(f"reference: a column is named twice in {sorted(names)}")
-        _require(frame, names, "reference")
+        require_columns(frame, names, "reference")
         if not names:
             raise ValueError("reference: no column is named, expected at least 1")
         if frame.is_empty():
@@ -143,7 +142,7 @@ def drift_rows(
     Raises:
         ValueError: a column of the reference is missing from the rows.
     """
-    _require(current, [column.column for column in reference.columns], "current rows")
+    require_columns(current, [column.column for column in reference.columns], "current rows")
     return _table(reference, current, [(0, current.height)], thresholds)
 
 
@@ -173,7 +172,7 @@ def daily_drift(
     if window_days < 1:
         raise ValueError(f"window_days is {window_days}, expected at least 1")
     names = [column.column for column in reference.columns]
-    _require(frame, ["date", *names], "frame")
+    require_columns(frame, ["date", *names], "frame")
     if frame["date"].null_count():
         raise ValueError(f"frame: {frame['date'].null_count()} rows have no date")
     ordered = frame.sort("date")
@@ -187,71 +186,6 @@ def daily_drift(
     figures = _table(reference, ordered, windows, thresholds)
     labels = pl.concat([ends] * len(names))
     return labels.hstack(figures).sort("date", maintain_order=True)
-
-
-def evidently_report(
-    reference: pl.DataFrame,
-    current: pl.DataFrame,
-    numeric: Sequence[str],
-    categorical: Sequence[str],
-    *,
-    thresholds: Thresholds = Thresholds(),
-    max_rows: int = 5_000,
-    seed: int = 0,
-) -> tuple[str, dict[str, Any]]:
-    """Evidently's drift report on a sample, with methods and thresholds pinned as here.
-
-    A column without a known value on either side is left out: it would end Evidently's run.
-
-    Args:
-        reference: reference rows.
-        current: rows to compare.
-        numeric: columns of numbers, predictions included.
-        categorical: columns of categories.
-        thresholds: from which values on a column counts as drifted.
-        max_rows: rows sampled from each side; the page is some 5 MB whatever the rows.
-        seed: of the sample.
-
-    Returns:
-        The page as HTML, and the run as a dictionary (`metrics` holds a row a column).
-
-    Raises:
-        ValueError: a missing column, or no column with known values on both sides.
-    """
-    kinds = dict.fromkeys(numeric, "numeric") | dict.fromkeys(categorical, "categorical")
-    sides = []
-    for name, frame in {"reference": reference, "current rows": current}.items():
-        _require(frame, list(kinds), name)
-        sample = frame.sample(max_rows, seed=seed) if frame.height > max_rows else frame
-        sides.append(
-            sample.select(_known(sample[column], kinds[column]).alias(column) for column in kinds)
-        )
-    judged = [c for c in kinds if all(side[c].null_count() < side.height for side in sides)]
-    if not judged:
-        raise ValueError(f"none of {list(kinds)} has known values in both frames")
-    # Evidently 0.7.23 leans on deprecated names of numpy and litestar.
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
-        from evidently import DataDefinition, Dataset, Report
-        from evidently.presets import DataDriftPreset
-
-        definition = DataDefinition(
-            numerical_columns=[column for column in judged if kinds[column] == "numeric"],
-            categorical_columns=[column for column in judged if kinds[column] == "categorical"],
-        )
-        preset = DataDriftPreset(
-            columns=judged,
-            num_method=STATISTIC["numeric"],
-            num_threshold=thresholds.numeric,
-            cat_method=STATISTIC["categorical"],
-            cat_threshold=thresholds.categorical,
-        )
-        old, new = (
-            Dataset.from_pandas(side.select(judged).to_pandas(), data_definition=definition)
-            for side in sides
-        )
-        run = Report([preset]).run(current_data=new, reference_data=old)
-        return run.get_html_str(as_iframe=False), run.dict()
 
 
 _SCHEMA = pl.Schema(
@@ -290,7 +224,7 @@ def _column_rows(
     windows: Sequence[_Window],
     thresholds: Thresholds,
 ) -> Iterator[tuple[Any, ...]]:
-    measure = _Measure(column, _known(series, column.kind))
+    measure = _Measure(column, known_values(series, column.kind))
     limit: float = getattr(thresholds, column.kind)
     before = (column.rows - measure.known) / column.rows
     for first, end in windows:
@@ -344,7 +278,7 @@ def _jensen_shannon(p: np.ndarray, q: np.ndarray) -> float:
     return float(np.sqrt(max(divergence, 0.0)))
 
 
-def _known(series: pl.Series, kind: str) -> pl.Series:
+def known_values(series: pl.Series, kind: str) -> pl.Series:
     """Text, or Float64, with null for what is missing."""
     if kind == "categorical":
         return series.cast(pl.String).alias("value")
@@ -369,6 +303,6 @@ def _note(
     return "; ".join(notes) or None
 
 
-def _require(frame: pl.DataFrame, columns: Sequence[str], name: str) -> None:
+def require_columns(frame: pl.DataFrame, columns: Sequence[str], name: str) -> None:
     if missing := [column for column in columns if column not in frame.columns]:
         raise ValueError(f"{name}: columns {missing} are missing; there are {frame.columns}")

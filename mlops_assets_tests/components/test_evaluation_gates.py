@@ -13,10 +13,11 @@ import polars as pl
 import pytest
 
 from mlops_assets.components.ml_product import declaration as d
-from mlops_assets.components.ml_product.evaluation import Contender, judge, write_outcomes
+from mlops_assets.components.ml_product.evaluation import write_outcomes
 from mlops_assets.components.ml_product.packaging import GATE as BENTO_GATE
 from mlops_assets.components.ml_product.product import Product
 from mlops_assets.components.ml_product.promotion import GATES, PROMOTIONS, promote, refusals
+from mlops_assets.components.ml_product.report import Contender, judge
 from mlops_assets.ml.gates import REQUIRED, GateOutcome
 from mlops_assets.stores.lakehouse import Lakehouse
 from mlops_assets.stores.model_registry import CHAMPION, ModelRegistry, ModelVersion

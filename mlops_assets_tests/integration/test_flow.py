@@ -12,8 +12,9 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from mlops_assets.components.engine import Report
+from mlops_assets.components.ml_product.evaluation import write_outcomes
 from mlops_assets.defs.nyc_flights import flights
-from mlops_assets.ml.gates import REQUIRED
+from mlops_assets.ml.gates import REQUIRED, GateOutcome
 from mlops_assets_tests.integration.conftest import (
     CUTOFF,
     NEWEST_LABELLED,
@@ -223,3 +224,13 @@ def test_a_day_of_the_champions_training_is_not_scored(fresh):
     refused = fresh.run("predictions", CUTOFF + DAY)
     assert f"{CUTOFF + DAY} lie in the champion's training set" in refused.error
     assert f"reaches through {CUTOFF + 2 * DAY}; predictions begin the day after" in refused.error
+
+
+def test_a_version_that_did_not_pass_scores_nothing_whatever_the_alias_says(fresh):
+    version = fresh.registry.champion(fresh.product.name)
+    leak = GateOutcome("leak_suspect", False, 0.9, 0.82, -0.08, None, None, 9_000, "AUC 0.9")
+    write_outcomes(fresh.lakehouse, fresh.product, version, [leak], "", "evaluation")
+
+    done = fresh.run("predictions", TODAY)
+
+    assert f"names version {version.version}, which did not pass leak_suspect: AUC" in done.error

@@ -15,7 +15,7 @@ import polars as pl
 import pytest
 
 from mlops_assets.components.ml_product import declaration as d
-from mlops_assets.components.ml_product.evaluation import Contender, judge
+from mlops_assets.components.ml_product.report import Contender, judge
 from mlops_assets.defs.nyc_flights.source import read_source
 from mlops_assets.ml.families import FeatureColumns, FitOptions, Labelled, family
 from mlops_assets.ml.gates import REQUIRED

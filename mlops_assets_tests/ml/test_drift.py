@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from scipy.spatial.distance import jensenshannon
 from scipy.stats import wasserstein_distance
 
-from mlops_assets.ml.drift import Reference, Thresholds, daily_drift, drift_rows, evidently_report
+from mlops_assets.ml.drift import Reference, Thresholds, daily_drift, drift_rows
+from mlops_assets.ml.drift_report import evidently_report
 
 NUMERIC = ["delay", "hour", "gust", "ceiling", "fixed", "stepped"]
 CATEGORICAL = ["carrier", "tail", "late", "terminal"]

@@ -6,17 +6,17 @@ nor the champion was trained. No thresholds here; they are the product's. Every 
 """
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import UTC, date, datetime
 from typing import Any
 
 import dagster as dg
-import numpy as np
 import polars as pl
 
 from mlops_assets.components.automation import content_of
 from mlops_assets.components.metadata import picture, table
 from mlops_assets.components.ml_product.product import Product
+from mlops_assets.components.ml_product.report import Contender, Report, evaluate, summary_table
 from mlops_assets.components.ml_product.selection import CANDIDATE
 from mlops_assets.components.ml_product.training import MODEL_FOLDER
 from mlops_assets.components.ml_product.training_set import (
@@ -26,11 +26,8 @@ from mlops_assets.components.ml_product.training_set import (
     newest_labelled_day,
 )
 from mlops_assets.components.resources import LakehouseResource, ModelRegistryResource
-from mlops_assets.ml import gates
-from mlops_assets.ml.bootstrap import Interval, bootstrap_metrics, paired_gain, segment_metrics
 from mlops_assets.ml.families import load_model
 from mlops_assets.ml.gates import GateOutcome
-from mlops_assets.ml.metrics import BinaryMetrics, binary_metrics
 from mlops_assets.ml.pictures import Curves, by_month_picture, evaluation_picture
 from mlops_assets.stores.content import combine, content_hash
 from mlops_assets.stores.lakehouse import Commit, Lakehouse
@@ -39,7 +36,6 @@ from mlops_assets.stores.model_registry import ModelRegistry, ModelVersion
 NAME = "evaluation"
 SEGMENTS = "evaluation_segments"
 GATE_RESULTS = "gate_results"
-_BY = ("month", "carrier", "origin")
 
 GATES = {
     "sound_scores": "Scores are probabilities, and more than one of them.",
@@ -50,99 +46,6 @@ GATES = {
     "not_worse_than_champion": "Log loss is not above the champion's by more than the margin.",
 }
 """Each required gate, and what it says."""
-
-
-@dataclass(frozen=True)
-class Contender:
-    """A model's scores on the rows that are judged, and the last day that it was trained on."""
-
-    name: str
-    scores: np.ndarray
-    threshold: float
-    trained_through: date
-
-
-@dataclass(frozen=True)
-class Report:
-    """What the evaluation found."""
-
-    metrics: dict[str, BinaryMetrics]
-    intervals: dict[str, dict[str, Interval]]
-    gains: dict[str, Interval]
-    segments: pl.DataFrame
-    outcomes: list[GateOutcome]
-
-
-def evaluate(
-    rows: pl.DataFrame,
-    candidate: Contender,
-    baseline: Contender,
-    champion: Contender | None,
-    limits: Any,
-) -> Report:
-    """Judge the candidate beside the baseline and the champion, paired, on the same rows.
-
-    Args:
-        rows: labelled rows with `date`, `label`, `carrier`, `origin`.
-        candidate: the model that would be promoted.
-        baseline: the declared baseline, trained on the same set.
-        champion: what serves now, if anything does.
-        limits: the product's gates.
-    """
-    label, days = rows[LABEL].to_numpy(), rows[DAY].to_numpy()
-    contenders = [c for c in (candidate, baseline, champion) if c is not None]
-    outcomes = judge(label, days, candidate, baseline, champion, limits)
-    sound = all(o.passed for o in outcomes if o.name == "sound_scores")
-    if not sound:
-        return Report({}, {}, {}, pl.DataFrame(), outcomes)
-    others = contenders[1:]
-    frame = rows.select(
-        pl.col(LABEL).alias("label"),
-        pl.Series("probability", candidate.scores),
-        pl.col(DAY).alias("day"),
-        pl.col(DAY).dt.strftime("%Y-%m").alias("month"),
-        *(pl.col(c) for c in _BY[1:] if c in rows.columns),
-    )
-    present = [s for s in _BY if s in frame.columns]
-    return Report(
-        metrics={c.name: binary_metrics(label, c.scores, c.threshold) for c in contenders},
-        intervals={c.name: bootstrap_metrics(label, c.scores, days, seed=7) for c in contenders},
-        gains={c.name: paired_gain(label, candidate.scores, c.scores, days) for c in others},
-        segments=segment_metrics(frame, present),
-        outcomes=outcomes,
-    )
-
-
-def judge(
-    label: np.ndarray,
-    days: np.ndarray,
-    candidate: Contender,
-    baseline: Contender,
-    champion: Contender | None,
-    limits: Any,
-) -> list[GateOutcome]:
-    """The promotion gates, in the order in which they are shown.
-
-    Scores that are not sound fail that gate, and the gates that need scores are not judged; a gate
-    that was not judged counts as not passed.
-    """
-    trained = {c.name: c.trained_through for c in (candidate, baseline, champion) if c}
-    outcomes = [
-        gates.sound_scores(candidate.scores, label),
-        gates.enough_rows(len(label), len(np.unique(days)), limits.min_rows, limits.min_days),
-        gates.untouched_rows(days, trained),
-    ]
-    if not outcomes[0].passed:
-        return outcomes
-    scores, theirs = candidate.scores, champion.scores if champion else None
-    return [
-        *outcomes,
-        gates.leak_suspect(label, scores, limits.leak_auc),
-        gates.gain_over_baseline(
-            label, scores, baseline.scores, days, min_gain=limits.min_gain_over_baseline
-        ),
-        gates.not_worse_than_champion(label, scores, theirs, days, margin=limits.champion_margin),
-    ]
 
 
 def evaluation_asset(product: Product) -> dg.AssetsDefinition:
@@ -324,26 +227,3 @@ def _publish(
         **{name: picture(png, name) for name, png in pictures.items()},
         "segments": table(report.segments.with_columns(pl.selectors.float().round(4))),
     }
-
-
-def summary_table(report: Report) -> pl.DataFrame:
-    """One row a model: its figures, intervals, and the candidate's paired gain over it."""
-    rows = []
-    for name, metrics in report.metrics.items():
-        bounds = {
-            f"{metric}_{end}": getattr(interval, end)
-            for metric, interval in report.intervals[name].items()
-            for end in ("low", "high")
-        }
-        gain = report.gains.get(name)
-        rows.append(
-            {
-                "model": name,
-                **asdict(metrics),
-                **bounds,
-                "candidate_gain": gain.value if gain else None,
-                "candidate_gain_low": gain.low if gain else None,
-                "candidate_gain_high": gain.high if gain else None,
-            }
-        )
-    return pl.DataFrame(rows, infer_schema_length=None)

@@ -22,7 +22,8 @@ from mlops_assets.components.resources import LakehouseResource, ModelRegistryRe
 from mlops_assets.components.tables.publish import Table, publish
 from mlops_assets.components.tables.quality import Quality
 from mlops_assets.components.tables.table_asset import days_of
-from mlops_assets.ml.drift import Reference, Thresholds, daily_drift, evidently_report
+from mlops_assets.ml.drift import Reference, Thresholds, daily_drift
+from mlops_assets.ml.drift_report import evidently_report
 from mlops_assets.ml.metrics import binary_metrics
 from mlops_assets.ml.pictures import drift_picture
 from mlops_assets.stores.lakehouse import Lakehouse

@@ -18,6 +18,7 @@ from mlops_assets.components.ml_product import feature_view
 from mlops_assets.components.ml_product.evaluation import trained_through
 from mlops_assets.components.ml_product.product import Product
 from mlops_assets.components.ml_product.promotion import NAME as CHAMPION
+from mlops_assets.components.ml_product.promotion import refusals
 from mlops_assets.components.ml_product.training_set import DAY
 from mlops_assets.components.resources import LakehouseResource, ModelRegistryResource
 from mlops_assets.components.tables.publish import day_event
@@ -94,6 +95,12 @@ def predictions_asset(product: Product) -> dg.AssetsDefinition:
         version = models.champion(product.name)
         if version is None:
             raise dg.Failure(f"{product.name} has no champion; materialize one first")
+        if refused := refusals(store, product, version):
+            raise dg.Failure(
+                f"{product.name}: the alias champion names version {version.version}, which did not"
+                f" pass {'; '.join(refused)}. Give the alias back to a version that did.",
+                allow_retries=False,
+            )
         days = days_of(context)
         _refuse_in_sample(product, days, version)
         view = store.scan(product.table(feature_view.NAME), first=days[0], last=days[-1]).collect()

@@ -44,9 +44,9 @@ def fit_name(family_name: str) -> str:
 class Fitted:
     """A fitted model and how it did on the validation days, which it was not fitted on.
 
-    `choice` is what families are compared by (the baseline, which does not compete, has none): the mean log loss over the search's folds and the
+    `choice` is what families are compared by: the mean log loss over the search's folds and the
     validation, each a later block of days than was fitted on. One month alone is one draw of the
-    weather.
+    weather. The baseline does not compete and has none.
     """
 
     model: Model
