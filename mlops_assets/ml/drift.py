@@ -46,6 +46,9 @@ class Thresholds:
     missing: float = 0.25
 
 
+DEFAULTS = Thresholds()
+
+
 @dataclass(frozen=True)
 class ColumnReference:
     """One column of the reference, counted.
@@ -129,7 +132,7 @@ class Reference:
 
 
 def drift_rows(
-    reference: Reference, current: pl.DataFrame, thresholds: Thresholds = Thresholds()
+    reference: Reference, current: pl.DataFrame, thresholds: Thresholds = DEFAULTS
 ) -> pl.DataFrame:
     """Compare the current rows with the reference.
 
@@ -151,7 +154,7 @@ def daily_drift(
     frame: pl.DataFrame,
     days: Sequence[date],
     window_days: int = 28,
-    thresholds: Thresholds = Thresholds(),
+    thresholds: Thresholds = DEFAULTS,
 ) -> pl.DataFrame:
     """`drift_rows` of the window that ends on each day.
 
@@ -304,5 +307,6 @@ def _note(
 
 
 def require_columns(frame: pl.DataFrame, columns: Sequence[str], name: str) -> None:
+    """Raise ValueError, naming the frame and the columns, where some are missing."""
     if missing := [column for column in columns if column not in frame.columns]:
         raise ValueError(f"{name}: columns {missing} are missing; there are {frame.columns}")

@@ -1,4 +1,4 @@
-"""Evidently's own page on a window, for people: the methods and thresholds pinned as in drift.py."""
+"""Evidently's own page on a window, for people: methods and thresholds pinned as in drift.py."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import polars as pl
 
-from mlops_assets.ml.drift import STATISTIC, Thresholds, known_values, require_columns
+from mlops_assets.ml.drift import DEFAULTS, STATISTIC, Thresholds, known_values, require_columns
 
 
 def evidently_report(
@@ -17,7 +17,7 @@ def evidently_report(
     numeric: Sequence[str],
     categorical: Sequence[str],
     *,
-    thresholds: Thresholds = Thresholds(),
+    thresholds: Thresholds = DEFAULTS,
     max_rows: int = 5_000,
     seed: int = 0,
 ) -> tuple[str, dict[str, Any]]:
