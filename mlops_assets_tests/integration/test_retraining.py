@@ -33,7 +33,7 @@ def test_the_fits_of_a_retraining_are_nested_below_its_run(flow):
         if run.data.tags.get("mlflow.parentRunId") == above.info.run_id
     ]
     assert sorted(below) == ["hist_gradient_boosting", "logistic_regression"]
-    assert "MLFLOW_TRACKING_URI" not in os.environ
+    assert "MLFLOW_EXPERIMENT_ID" not in os.environ  # MLflow sets it; the resource puts it back
 
 
 def test_a_retraining_that_fails_is_a_failed_run_and_changes_no_champion(flow):
