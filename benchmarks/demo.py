@@ -17,6 +17,7 @@ import tempfile
 import time
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 FIRST, LAST = date(2013, 1, 1), date(2013, 11, 30)
 
@@ -25,9 +26,10 @@ def main() -> None:
     """Run both in processes of their own, and print the ratio."""
     with tempfile.TemporaryDirectory() as folder:
         demo = _demo(Path(folder) / "demo")
+        params = json.dumps(demo["params"])
         plain = json.loads(
             subprocess.run(
-                [sys.executable, "-m", "benchmarks.demo", "--plain", f"{folder}/plain"],
+                [sys.executable, "-m", "benchmarks.demo", "--plain", f"{folder}/plain", params],
                 check=True,
                 capture_output=True,
                 text=True,
@@ -41,7 +43,7 @@ def main() -> None:
     print(f"peak MB: plain {plain['peak_mb']}, demo {demo['peak_mb']}")
 
 
-def _demo(home: Path) -> dict[str, object]:
+def _demo(home: Path) -> dict[str, Any]:
     summary = home.parent / "demo.json"
     environment = os.environ | {"MLOPS_HOME": str(home), "DAGSTER_HOME": str(home / "dagster")}
     command = [str(Path(sys.executable).with_name("mlops")), "demo", "--json", str(summary)]
@@ -58,11 +60,12 @@ def _demo(home: Path) -> dict[str, object]:
     return {
         "seconds": found["seconds"] - sum(searched.values()),
         "stages": stages,
+        "params": {f: json.loads(p) for f, p in board.select("family", "params").iter_rows()},
         "peak_mb": found["peak_mb"],
     }
 
 
-def _plain(home: Path) -> None:
+def _plain(home: Path, params: dict[str, Any]) -> None:
     """The same work as a script: functions of ml/, stores/ and the domain, one after the other."""
     started = time.perf_counter()
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -70,7 +73,7 @@ def _plain(home: Path) -> None:
 
     from benchmarks.plain_flow import run
 
-    stages = run(home, FIRST, LAST)
+    stages = run(home, FIRST, LAST, params)
     seconds = time.perf_counter() - started
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
     print(json.dumps({"seconds": seconds, "stages": stages, "peak_mb": peak}))
@@ -78,6 +81,6 @@ def _plain(home: Path) -> None:
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--plain"]:
-        _plain(Path(sys.argv[2]))
+        _plain(Path(sys.argv[2]), json.loads(sys.argv[3]))
     else:
         main()

@@ -55,7 +55,8 @@ FEATURES = {
 class PlainFlow:
     """One lake, filled stage by stage; `stages` holds the seconds of each."""
 
-    def __init__(self, home: Path, first: date, last: date) -> None:
+    def __init__(self, home: Path, first: date, last: date, params: dict[str, Any]) -> None:
+        self.params = params
         self.lake = Lakehouse(home / "lake")
         self.bentos = BentoStore(home / "bentos")
         self.first, self.last = first, last
@@ -92,7 +93,7 @@ class PlainFlow:
                     self.write_days("/".join(asset.key.path), table)
 
     def fits(self) -> dict[str, Any]:
-        """The view, the training set, and each family with its defaults."""
+        """The view, the training set, and each family with the parameters that are given."""
         product, settings = self.product, self.product.training
         with self.stage("feature_view"):
             view = feature_view.compute(self.lake, product, self.first, self.last)
@@ -109,7 +110,7 @@ class PlainFlow:
             with self.stage(f"fit_{name}"):
                 chosen = family(name)
                 options = FitOptions(settings.seed, settings.threads, settings.device)
-                model = chosen.fit(train, valid, product.columns, chosen.defaults(), options)
+                model = chosen.fit(train, valid, product.columns, self.params[name], options)
                 threshold = choose_threshold(valid.label, model.predict(valid.frame))
                 fitted[name] = (model, threshold)
         self.training_rows = rows
@@ -179,9 +180,9 @@ class PlainFlow:
             monitoring.report(product, reference, current, self.last)
 
 
-def run(home: Path, first: date, last: date) -> dict[str, float]:
-    """All of it; returns the seconds of each stage."""
-    flow = PlainFlow(home, first, last)
+def run(home: Path, first: date, last: date, params: dict[str, Any]) -> dict[str, float]:
+    """All of it, with these parameters of each family; returns the seconds of each stage."""
+    flow = PlainFlow(home, first, last, params)
     flow.tables()
     fitted = flow.fits()
     flow.judge(fitted)
