@@ -7,7 +7,6 @@ a picture is Markdown with an inline PNG, which the Dagster UI renders.
 from __future__ import annotations
 
 import base64
-from collections.abc import Sequence
 from typing import Any
 
 import dagster as dg
@@ -38,11 +37,6 @@ def picture(png: bytes, title: str) -> dg.MarkdownMetadataValue:
     """A PNG that shows in the UI."""
     encoded = base64.b64encode(png).decode()
     return dg.MetadataValue.md(f"![{title}](data:image/png;base64,{encoded})")
-
-
-def listing(items: Sequence[str]) -> dg.MarkdownMetadataValue:
-    """A bulleted list."""
-    return dg.MetadataValue.md("\n".join(f"- {item}" for item in items))
 
 
 def _cell(value: Any) -> str | int | float | bool | None:

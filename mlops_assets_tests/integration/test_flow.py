@@ -156,6 +156,10 @@ def test_drift_has_a_row_for_each_column_and_day(flow):
     assert drift.filter(pl.col("value").is_null() & pl.col("note").is_null()).is_empty()
 
 
+def test_the_newest_day_of_performance_shows_the_trend(flow):
+    assert flow.metadata("performance")["trend"].value.startswith("![log loss by day](data:image")
+
+
 def test_the_newest_day_of_drift_links_an_evidently_report(flow):
     run_id = flow.registry.champion("flight_delays").run_id
     path = f"monitoring/drift-{TODAY}.html"

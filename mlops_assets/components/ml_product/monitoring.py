@@ -25,7 +25,7 @@ from mlops_assets.components.tables.table_asset import days_of
 from mlops_assets.ml.drift import Reference, Thresholds, daily_drift
 from mlops_assets.ml.drift_report import evidently_report
 from mlops_assets.ml.metrics import binary_metrics
-from mlops_assets.ml.pictures import drift_picture
+from mlops_assets.ml.pictures import drift_picture, line_picture
 from mlops_assets.stores.lakehouse import Lakehouse
 from mlops_assets.stores.model_registry import ModelRegistry, ModelVersion
 
@@ -89,9 +89,27 @@ def performance_asset(product: Product) -> dg.AssetsDefinition:
         last = days[-1] + timedelta(days=product.label.known_after_days)
         labels = product.module.label(store.scan(product.label.table, first=days[0], last=last))
         frame = performance(scored, labels.collect(), product)
-        yield from publish(context, store, own, frame, days)
+        shown: dict[str, Any] = {}
+        if frame.height:
+            shown["trend"] = picture(trend(store, product, frame), "log loss by day")
+        for event in publish(context, store, own, frame, days):
+            yield _with(shown, event) if _is_of(event, days[-1]) else event
 
     return asset
+
+
+def trend(store: Lakehouse, product: Product, frame: pl.DataFrame) -> bytes:
+    """A PNG of the daily log loss and its mean over seven days, all days through the newest."""
+    rows = frame
+    if store.exists(product.table(PERFORMANCE)):
+        before = store.scan(product.table(PERFORMANCE)).collect()
+        rows = pl.concat([before.join(frame, on=DAY, how="anti"), frame])
+    lines = rows.sort(DAY).select(
+        DAY,
+        pl.col("log_loss").alias("day"),
+        pl.col("log_loss").rolling_mean(7, min_samples=1).alias("mean of seven days"),
+    )
+    return line_picture(lines, DAY, ["day", "mean of seven days"], title="Log loss", y_label="nats")
 
 
 def drift_asset(product: Product) -> dg.AssetsDefinition:
