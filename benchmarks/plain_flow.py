@@ -18,7 +18,7 @@ import polars as pl
 import yaml
 
 from mlops_assets.components import MLProduct
-from mlops_assets.components.ml_product import feature_view, monitoring, scoring
+from mlops_assets.components.ml_product import drift, feature_view, performance, scoring
 from mlops_assets.components.ml_product.packaging import compare
 from mlops_assets.components.ml_product.report import Contender, evaluate
 from mlops_assets.components.ml_product.training_set import DAY, LABEL, labelled_rows
@@ -166,7 +166,9 @@ class PlainFlow:
             events = self.lake.scan(product.label.table, first=first, last=self.last)
             labels = product.module.label(events).collect()
             through = scored.filter(pl.col(DAY) <= self.labelled_through)
-            self.write_days(f"{NAME}/performance", monitoring.performance(through, labels, product))
+            self.write_days(
+                f"{NAME}/performance", performance.performance(through, labels, product)
+            )
         with self.stage("drift"):
             reference = self.training_rows.with_columns(
                 pl.Series("probability", model.predict(self.training_rows))
@@ -174,10 +176,10 @@ class PlainFlow:
             keys = product.spine.entity_keys
             current = view.join(scored.select(*keys, "probability"), on=keys, how="left")
             days = view[DAY].unique().sort().to_list()
-            rows = monitoring.drift(reference, current, days, product, version)
+            rows = drift.drift(reference, current, days, product, version)
             self.write_days(f"{NAME}/drift", rows)
             drift_picture(rows)
-            monitoring.report(product, reference, current, self.last)
+            drift.report(product, reference, current, self.last)
 
 
 def run(home: Path, first: date, last: date, params: dict[str, Any]) -> dict[str, float]:

@@ -10,6 +10,7 @@ evaluation     5   the candidate is judged; report.py has the figures and the ga
 packaging      6   the Bento, built and tried
 promotion      7   the champion alias, approved by a person if asked
 scoring        8   predictions, append-only
-monitoring     9   performance and drift
-retraining    10   the jobs that cut a new training set, or settle an approval
+performance    9   how the predictions did, once the labels are there
+drift         10   how far what is scored has moved
+retraining    11   the jobs that cut a new training set, or settle an approval
 """

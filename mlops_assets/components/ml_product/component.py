@@ -6,10 +6,11 @@ import dagster as dg
 from pydantic import Field
 
 from mlops_assets.components.ml_product import declaration as d
+from mlops_assets.components.ml_product.drift import drift_asset
 from mlops_assets.components.ml_product.evaluation import evaluation_asset
 from mlops_assets.components.ml_product.feature_view import feature_view
-from mlops_assets.components.ml_product.monitoring import drift_asset, performance_asset
 from mlops_assets.components.ml_product.packaging import bento_asset
+from mlops_assets.components.ml_product.performance import performance_asset
 from mlops_assets.components.ml_product.product import Product
 from mlops_assets.components.ml_product.promotion import champion_assets
 from mlops_assets.components.ml_product.retraining import approve_job, retrain_job

@@ -1,4 +1,4 @@
-"""Stage 10: the jobs by which a person or a sensor changes the champion.
+"""Stage 11: the jobs by which a person or a sensor changes the champion.
 
 `<product>_retrain` cuts a new training set and carries on to the champion in one run, which is one
 MLflow run too, by dagster-mlflow; the fits are nested below it. `<product>_approve` settles a

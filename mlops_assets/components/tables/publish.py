@@ -238,3 +238,17 @@ def day_event(
 
 def _metadata(frame: pl.DataFrame, delta_version: int) -> dict[str, Any]:
     return {"rows": frame.height, "delta_version": delta_version}
+
+
+def is_of(event: Any, day: date) -> bool:
+    """Whether an event that `publish` yields is the materialization of a day."""
+    if isinstance(event, dg.MaterializeResult):
+        return True
+    return isinstance(event, dg.AssetMaterialization) and event.partition == day.isoformat()
+
+
+def with_metadata(metadata: dict[str, Any], event: Any) -> Any:
+    """The same materialization, showing more."""
+    if isinstance(event, dg.MaterializeResult):
+        return event._replace(metadata={**(event.metadata or {}), **metadata})
+    return event.with_metadata({**event.metadata, **metadata})

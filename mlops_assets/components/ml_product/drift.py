@@ -1,7 +1,6 @@
-"""Stage 9: performance, when the labels are there, and drift, each as daily rows.
+"""Stage 10: how far what is scored has moved from what the model was trained on, daily rows.
 
-Performance joins predictions with outcomes two partitions later. Drift compares a trailing window
-of what was scored with the training set of the model that scored it. Neither decides anything here.
+Compares a trailing window with the training set of the model that scored it. It decides nothing.
 """
 
 from collections.abc import Iterator
@@ -16,111 +15,31 @@ from mlops_assets.components.metadata import picture, table
 from mlops_assets.components.ml_product import feature_view, scoring
 from mlops_assets.components.ml_product.evaluation import trained_through
 from mlops_assets.components.ml_product.product import Product
-from mlops_assets.components.ml_product.training_set import DAY, LABEL
+from mlops_assets.components.ml_product.training_set import DAY
 from mlops_assets.components.ml_product.training_set import NAME as TRAINING_SET
 from mlops_assets.components.resources import LakehouseResource, ModelRegistryResource
-from mlops_assets.components.tables.publish import Table, publish
+from mlops_assets.components.tables.publish import Table, is_of, publish, with_metadata
 from mlops_assets.components.tables.quality import Quality
 from mlops_assets.components.tables.table_asset import days_of
 from mlops_assets.ml.drift import Reference, Thresholds, daily_drift
 from mlops_assets.ml.drift_report import evidently_report
-from mlops_assets.ml.metrics import binary_metrics
-from mlops_assets.ml.pictures import drift_picture, line_picture
+from mlops_assets.ml.pictures import drift_picture
 from mlops_assets.stores.lakehouse import Lakehouse
 from mlops_assets.stores.model_registry import ModelRegistry, ModelVersion
 
-PERFORMANCE = "performance"
-DRIFT = "drift"
+NAME = "drift"
 _DAY = timedelta(days=1)
-_FIGURES = (
-    "base_rate", "mean_prediction", "auc", "pr_auc", "log_loss", "brier", "accuracy", "precision",
-    "recall", "calibration_error",
-)  # fmt: skip
-
-
-def performance(scored: pl.DataFrame, labels: pl.DataFrame, product: Product) -> pl.DataFrame:
-    """One row a day: how the predictions did against the outcomes that are known.
-
-    Args:
-        scored: predictions, the newest revision of each key.
-        labels: keys and `label`.
-        product: the declaration.
-
-    Returns:
-        `date`, `model_version`, `rows`, `labelled`, and the figures, null where a day has one
-        class or no label.
-    """
-    keys = product.spine.entity_keys
-    joined = scored.join(labels.select(*keys, LABEL), on=keys, how="left", maintain_order="left")
-    return pl.DataFrame(
-        [_day_figures(day, part) for (day,), part in joined.group_by(DAY, maintain_order=True)],
-        schema=_PERFORMANCE_SCHEMA,
-    ).sort(DAY)
-
-
-_PERFORMANCE_SCHEMA = {
-    DAY: pl.Date, "model_version": pl.Int64, "rows": pl.Int64, "labelled": pl.Int64,
-    **dict.fromkeys(_FIGURES, pl.Float64),
-}  # fmt: skip
-
-
-def performance_asset(product: Product) -> dg.AssetsDefinition:
-    """The asset: a day's row when its labels are complete."""
-    code = product.code_version(performance, product.label)
-    own = Table(product.table(PERFORMANCE), None, Quality(), code)
-    predictions = product.table(scoring.NAME)
-
-    @product.asset(
-        PERFORMANCE,
-        code,
-        days=product.scored_days,
-        description="Daily figures of the predictions, once the labels are known.",
-        deps=[
-            product.read_from(predictions, 0, 0),
-            product.read_from(product.label.table, 0, product.label.known_after_days),
-        ],
-        automation_condition=content_of(predictions, product.label.table),
-    )
-    def asset(context: dg.AssetExecutionContext, lakehouse: LakehouseResource) -> Iterator[Any]:
-        store, days = lakehouse.store, days_of(context)
-        scored = scoring.newest_revision(
-            store.scan(predictions, first=days[0], last=days[-1]), product
-        ).collect()
-        last = days[-1] + timedelta(days=product.label.known_after_days)
-        labels = product.module.label(store.scan(product.label.table, first=days[0], last=last))
-        frame = performance(scored, labels.collect(), product)
-        shown: dict[str, Any] = {}
-        if frame.height:
-            shown["trend"] = picture(trend(store, product, frame), "log loss by day")
-        for event in publish(context, store, own, frame, days):
-            yield _with(shown, event) if _is_of(event, days[-1]) else event
-
-    return asset
-
-
-def trend(store: Lakehouse, product: Product, frame: pl.DataFrame) -> bytes:
-    """A PNG of the daily log loss and its mean over seven days, all days through the newest."""
-    rows = frame
-    if store.exists(product.table(PERFORMANCE)):
-        before = store.scan(product.table(PERFORMANCE)).collect()
-        rows = pl.concat([before.join(frame, on=DAY, how="anti"), frame])
-    lines = rows.sort(DAY).select(
-        DAY,
-        pl.col("log_loss").alias("day"),
-        pl.col("log_loss").rolling_mean(7, min_samples=1).alias("mean of seven days"),
-    )
-    return line_picture(lines, DAY, ["day", "mean of seven days"], title="Log loss", y_label="nats")
 
 
 def drift_asset(product: Product) -> dg.AssetsDefinition:
     """The asset: for each day, each column of a trailing window against the training set."""
     code = product.code_version(drift, product.monitoring, product.columns)
-    own = Table(product.table(DRIFT), None, Quality(), code)
+    own = Table(product.table(NAME), None, Quality(), code)
     back = product.monitoring.drift_window_days - 1
     view, predictions = product.table(feature_view.NAME), product.table(scoring.NAME)
 
     @product.asset(
-        DRIFT,
+        NAME,
         code,
         days=product.scored_days,
         description="Daily distance of each feature, and of the prediction, from the training set"
@@ -149,7 +68,7 @@ def drift_asset(product: Product) -> dg.AssetsDefinition:
                     models, product, version, reference, current, parts[-1], days[-1]
                 )
         for event in publish(context, store, own, pl.concat(parts).sort(DAY), days):
-            yield _with(pictures, event) if _is_of(event, days[-1]) else event
+            yield with_metadata(pictures, event) if is_of(event, days[-1]) else event
 
     return asset
 
@@ -212,28 +131,6 @@ def _thresholds(product: Product) -> Thresholds:
     return Thresholds(numeric=limit, categorical=limit, prediction=limit)
 
 
-def _day_figures(day: Any, part: pl.DataFrame) -> dict[str, Any]:
-    known = part.drop_nulls(LABEL)
-    row: dict[str, Any] = {
-        DAY: day,
-        "model_version": part["model_version"].max(),
-        "rows": part.height,
-        "labelled": known.height,
-    }
-    if known.is_empty():
-        return row
-    metrics = binary_metrics(
-        known[LABEL].to_numpy(), known["probability"].to_numpy(), known["threshold"][0]
-    )
-    return row | {name: getattr(metrics, name) for name in _FIGURES}
-
-
-def _is_of(event: Any, day: date) -> bool:
-    if isinstance(event, dg.MaterializeResult):
-        return True
-    return isinstance(event, dg.AssetMaterialization) and event.partition == day.isoformat()
-
-
 def report(product: Product, reference: pl.DataFrame, current: pl.DataFrame, last: date) -> str:
     """Evidently's page on the window that ends on `last`, with our methods and thresholds."""
     window = product.monitoring.drift_window_days
@@ -247,12 +144,6 @@ def report(product: Product, reference: pl.DataFrame, current: pl.DataFrame, las
         max_rows=product.monitoring.report_rows,
     )
     return html
-
-
-def _with(metadata: dict[str, Any], event: Any) -> Any:
-    if isinstance(event, dg.MaterializeResult):
-        return event._replace(metadata={**(event.metadata or {}), **metadata})
-    return event.with_metadata({**event.metadata, **metadata})
 
 
 def evidence(

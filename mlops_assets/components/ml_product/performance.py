@@ -1,0 +1,120 @@
+"""Stage 9: how the predictions did, a row a day, once the labels are there.
+
+Joins the newest predictions with outcomes, some partitions later. It decides nothing.
+"""
+
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any
+
+import dagster as dg
+import polars as pl
+
+from mlops_assets.components.automation import content_of
+from mlops_assets.components.metadata import picture
+from mlops_assets.components.ml_product import scoring
+from mlops_assets.components.ml_product.product import Product
+from mlops_assets.components.ml_product.training_set import DAY, LABEL
+from mlops_assets.components.resources import LakehouseResource
+from mlops_assets.components.tables.publish import Table, is_of, publish, with_metadata
+from mlops_assets.components.tables.quality import Quality
+from mlops_assets.components.tables.table_asset import days_of
+from mlops_assets.ml.metrics import binary_metrics
+from mlops_assets.ml.pictures import line_picture
+from mlops_assets.stores.lakehouse import Lakehouse
+
+NAME = "performance"
+_FIGURES = (
+    "base_rate", "mean_prediction", "auc", "pr_auc", "log_loss", "brier", "accuracy", "precision",
+    "recall", "calibration_error",
+)  # fmt: skip
+
+
+def performance(scored: pl.DataFrame, labels: pl.DataFrame, product: Product) -> pl.DataFrame:
+    """One row a day: how the predictions did against the outcomes that are known.
+
+    Args:
+        scored: predictions, the newest revision of each key.
+        labels: keys and `label`.
+        product: the declaration.
+
+    Returns:
+        `date`, `model_version`, `rows`, `labelled`, and the figures, null where a day has one
+        class or no label.
+    """
+    keys = product.spine.entity_keys
+    joined = scored.join(labels.select(*keys, LABEL), on=keys, how="left", maintain_order="left")
+    return pl.DataFrame(
+        [_day_figures(day, part) for (day,), part in joined.group_by(DAY, maintain_order=True)],
+        schema=_PERFORMANCE_SCHEMA,
+    ).sort(DAY)
+
+
+_PERFORMANCE_SCHEMA = {
+    DAY: pl.Date, "model_version": pl.Int64, "rows": pl.Int64, "labelled": pl.Int64,
+    **dict.fromkeys(_FIGURES, pl.Float64),
+}  # fmt: skip
+
+
+def performance_asset(product: Product) -> dg.AssetsDefinition:
+    """The asset: a day's row when its labels are complete."""
+    code = product.code_version(performance, product.label)
+    own = Table(product.table(NAME), None, Quality(), code)
+    predictions = product.table(scoring.NAME)
+
+    @product.asset(
+        NAME,
+        code,
+        days=product.scored_days,
+        description="Daily figures of the predictions, once the labels are known.",
+        deps=[
+            product.read_from(predictions, 0, 0),
+            product.read_from(product.label.table, 0, product.label.known_after_days),
+        ],
+        automation_condition=content_of(predictions, product.label.table),
+    )
+    def asset(context: dg.AssetExecutionContext, lakehouse: LakehouseResource) -> Iterator[Any]:
+        store, days = lakehouse.store, days_of(context)
+        scored = scoring.newest_revision(
+            store.scan(predictions, first=days[0], last=days[-1]), product
+        ).collect()
+        last = days[-1] + timedelta(days=product.label.known_after_days)
+        labels = product.module.label(store.scan(product.label.table, first=days[0], last=last))
+        frame = performance(scored, labels.collect(), product)
+        shown: dict[str, Any] = {}
+        if frame.height:
+            shown["trend"] = picture(trend(store, product, frame), "log loss by day")
+        for event in publish(context, store, own, frame, days):
+            yield with_metadata(shown, event) if is_of(event, days[-1]) else event
+
+    return asset
+
+
+def trend(store: Lakehouse, product: Product, frame: pl.DataFrame) -> bytes:
+    """A PNG of the daily log loss and its mean over seven days, all days through the newest."""
+    rows = frame
+    if store.exists(product.table(NAME)):
+        before = store.scan(product.table(NAME)).collect()
+        rows = pl.concat([before.join(frame, on=DAY, how="anti"), frame])
+    lines = rows.sort(DAY).select(
+        DAY,
+        pl.col("log_loss").alias("day"),
+        pl.col("log_loss").rolling_mean(7, min_samples=1).alias("mean of seven days"),
+    )
+    return line_picture(lines, DAY, ["day", "mean of seven days"], title="Log loss", y_label="nats")
+
+
+def _day_figures(day: Any, part: pl.DataFrame) -> dict[str, Any]:
+    known = part.drop_nulls(LABEL)
+    row: dict[str, Any] = {
+        DAY: day,
+        "model_version": part["model_version"].max(),
+        "rows": part.height,
+        "labelled": known.height,
+    }
+    if known.is_empty():
+        return row
+    metrics = binary_metrics(
+        known[LABEL].to_numpy(), known["probability"].to_numpy(), known["threshold"][0]
+    )
+    return row | {name: getattr(metrics, name) for name in _FIGURES}
