@@ -18,7 +18,8 @@ from mlops_assets.components.ml_product.product import Product
 from mlops_assets.components.ml_product.training_set import DAY
 from mlops_assets.components.ml_product.training_set import NAME as TRAINING_SET
 from mlops_assets.components.resources import LakehouseResource, ModelRegistryResource
-from mlops_assets.components.tables.publish import Table, is_of, publish, with_metadata
+from mlops_assets.components.tables.day_events import is_of, with_metadata
+from mlops_assets.components.tables.publish import Table, publish
 from mlops_assets.components.tables.quality import Quality
 from mlops_assets.components.tables.table_asset import days_of
 from mlops_assets.ml.drift import Reference, Thresholds, daily_drift

@@ -16,7 +16,8 @@ from mlops_assets.components.ml_product import scoring
 from mlops_assets.components.ml_product.product import Product
 from mlops_assets.components.ml_product.training_set import DAY, LABEL
 from mlops_assets.components.resources import LakehouseResource
-from mlops_assets.components.tables.publish import Table, is_of, publish, with_metadata
+from mlops_assets.components.tables.day_events import is_of, with_metadata
+from mlops_assets.components.tables.publish import Table, publish
 from mlops_assets.components.tables.quality import Quality
 from mlops_assets.components.tables.table_asset import days_of
 from mlops_assets.ml.metrics import binary_metrics

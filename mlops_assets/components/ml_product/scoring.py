@@ -21,7 +21,7 @@ from mlops_assets.components.ml_product.promotion import NAME as CHAMPION
 from mlops_assets.components.ml_product.promotion import refusals
 from mlops_assets.components.ml_product.training_set import DAY
 from mlops_assets.components.resources import LakehouseResource, ModelRegistryResource
-from mlops_assets.components.tables.publish import day_event
+from mlops_assets.components.tables.day_events import day_event
 from mlops_assets.components.tables.table_asset import days_of
 from mlops_assets.ml.families import Model
 from mlops_assets.stores.content import content_hashes

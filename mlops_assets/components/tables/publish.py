@@ -17,6 +17,7 @@ import dataframely as dy
 import polars as pl
 
 from mlops_assets.components.metadata import preview, table_schema
+from mlops_assets.components.tables.day_events import day_event
 from mlops_assets.components.tables.quality import DAY, Quality, Verdict, checks_of, judge
 from mlops_assets.stores.content import content_hash, content_hashes
 from mlops_assets.stores.lakehouse import Commit, Lakehouse
@@ -214,41 +215,5 @@ def _publish_days(
         yield day_event(context, key, versions[key], metadata, table.code_version)
 
 
-def day_event(
-    context: dg.AssetExecutionContext,
-    key: str,
-    data_version: str,
-    metadata: dict[str, Any],
-    code_version: str,
-) -> Any:
-    """The materialization of one day.
-
-    A run of one day yields an output, so that what is downstream in the same run goes on. A run of
-    many days yields plain events instead: an output would stamp one data version on all of them.
-    """
-    if len(context.partition_keys) == 1:
-        return dg.MaterializeResult(metadata=metadata, data_version=dg.DataVersion(data_version))
-    tags = {
-        "dagster/data_version": data_version,
-        "dagster/data_version_is_user_provided": "true",
-        "dagster/code_version": code_version,
-    }
-    return dg.AssetMaterialization(context.asset_key, partition=key, metadata=metadata, tags=tags)
-
-
 def _metadata(frame: pl.DataFrame, delta_version: int) -> dict[str, Any]:
     return {"rows": frame.height, "delta_version": delta_version}
-
-
-def is_of(event: Any, day: date) -> bool:
-    """Whether an event that `publish` yields is the materialization of a day."""
-    if isinstance(event, dg.MaterializeResult):
-        return True
-    return isinstance(event, dg.AssetMaterialization) and event.partition == day.isoformat()
-
-
-def with_metadata(metadata: dict[str, Any], event: Any) -> Any:
-    """The same materialization, showing more."""
-    if isinstance(event, dg.MaterializeResult):
-        return event._replace(metadata={**(event.metadata or {}), **metadata})
-    return event.with_metadata({**event.metadata, **metadata})
