@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
-
 import polars as pl
 
+from mlops_assets.local import lake_uri
 from mlops_assets.stores.lakehouse import Lakehouse
 
 
 def local_lakehouse() -> Lakehouse:
     """The lakehouse that the environment's variables name: `MLOPS_LAKE_URI`, or `MLOPS_HOME`."""
-    folder = Path(os.environ.get("MLOPS_HOME", "var")).absolute()
-    return Lakehouse(os.environ.get("MLOPS_LAKE_URI", str(folder / "lake")))
+    return Lakehouse(lake_uri())
 
 
 def read(table: str, version: int | None = None) -> pl.LazyFrame:

@@ -24,15 +24,25 @@ def repository() -> Path:
     return Path(__file__).resolve().parent.parent
 
 
+def home() -> Path:
+    """The folder of the local environment: `$MLOPS_HOME`, or `var` in the current folder."""
+    return Path(os.environ.get("MLOPS_HOME", "var")).absolute()
+
+
+def lake_uri() -> str:
+    """Where the lake is: `$MLOPS_LAKE_URI`, or a folder of the local environment."""
+    return os.environ.get("MLOPS_LAKE_URI", str(home() / "lake"))
+
+
 def prepare() -> Path:
     """Create the environment's folders and set its variables for this process and its children.
 
     Returns:
         The home folder.
     """
-    home = Path(os.environ.setdefault("MLOPS_HOME", "var")).absolute()
-    os.environ["MLOPS_HOME"] = str(home)
-    dagster_home = Path(os.environ.setdefault("DAGSTER_HOME", str(home / "dagster"))).absolute()
+    folder = home()
+    os.environ["MLOPS_HOME"] = str(folder)
+    dagster_home = Path(os.environ.get("DAGSTER_HOME", folder / "dagster")).absolute()
     os.environ["DAGSTER_HOME"] = str(dagster_home)
     # OpenMP programs that spin for the same cores take many times as long; waiting ones sleep.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -40,11 +50,11 @@ def prepare() -> Path:
     target = dagster_home / "dagster.yaml"
     if not target.exists():
         shutil.copyfile(repository() / "dagster.yaml", target)
-    return home
+    return folder
 
 
 @contextmanager
-def only_engine(home: Path, command: str) -> Iterator[None]:
+def only_engine(folder: Path, command: str) -> Iterator[None]:
     """Be the one process that does what is due in this environment, while the block runs.
 
     Two would do the same work twice. The lock ends with its process, however that ends.
@@ -52,14 +62,14 @@ def only_engine(home: Path, command: str) -> Iterator[None]:
     Raises:
         EnvironmentBusy: naming the command and process that holds it.
     """
-    with (home / "engine.lock").open("a+") as file:
+    with (folder / "engine.lock").open("a+") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             file.seek(0)
             raise EnvironmentBusy(
-                f"{file.read().strip() or 'another process'} is at work in {home} and does what is"
-                " due there; wait for it or stop it, or set MLOPS_HOME to another folder"
+                f"{file.read().strip() or 'another process'} is at work in {folder} and does what"
+                " is due there; wait for it or stop it, or set MLOPS_HOME to another folder"
             ) from None
         file.truncate(0)
         file.write(f"mlops {command} (process {os.getpid()})")

@@ -1,6 +1,6 @@
 """When an asset recomputes: the automation conditions of the graph, all by content.
 
-The daemon, `mlops demo`, `mlops advance` and `mlops plan` evaluate these same conditions. What was
+The daemon and every `mlops` command that changes the lake evaluate these same conditions. What was
 computed stays unless a data version upstream or the asset's own code version changed; a run that
 gives the same content stops the wave there.
 """
@@ -24,28 +24,25 @@ def _ready() -> Condition:
     ).with_label("inputs there, nothing running")
 
 
-def content_changed() -> Condition:
-    """Missing, or the content of an input or the code changed; for what follows its inputs."""
-    changed = Condition.any_deps_match(Condition.data_version_changed())
-    trigger = Condition.newly_missing() | changed | Condition.code_version_changed()
-    return (_until_handled(trigger) & _ready()).with_label("content or code changed")
+def content_changed(*names: str, gated: bool = False) -> Condition:
+    """Missing, or the content of an input or the code changed; for what follows its inputs.
 
-
-def content_of(*names: str, gated: bool = False) -> Condition:
-    """As `content_changed`, but looking only at the named inputs.
-
-    `gated` also waits until the inputs' blocking checks have passed. That is for assets without
-    partitions: a partitioned table withholds a bad day by itself.
+    Args:
+        names: the inputs to look at, "domain/table"; none for all of them.
+        gated: also wait until the inputs' blocking checks have passed. That is for assets without
+            partitions: a partitioned table withholds a bad day by itself.
     """
-    watched = dg.AssetSelection.assets(*(dg.AssetKey(n.split("/")) for n in names))
-    changed = Condition.any_deps_match(Condition.data_version_changed()).allow(watched)
+    changed = Condition.any_deps_match(Condition.data_version_changed())
+    missing, running = Condition.any_deps_missing(), Condition.any_deps_in_progress()
+    passed = Condition.all_deps_blocking_checks_passed()
+    if names:
+        watched = dg.AssetSelection.assets(*(dg.AssetKey(n.split("/")) for n in names))
+        changed, missing = changed.allow(watched), missing.allow(watched)
+        running, passed = running.allow(watched), passed.allow(watched)
     trigger = Condition.newly_missing() | changed | Condition.code_version_changed()
-    missing = Condition.any_deps_missing().allow(watched)
-    running = Condition.any_deps_in_progress().allow(watched)
     ready = ~missing & ~running & ~Condition.in_progress()
-    if gated:
-        ready = ready & Condition.all_deps_blocking_checks_passed().allow(watched)
-    return (_until_handled(trigger) & ready).with_label("content or code changed")
+    due = _until_handled(trigger) & (ready & passed if gated else ready)
+    return due.with_label("content or code changed")
 
 
 def once() -> Condition:

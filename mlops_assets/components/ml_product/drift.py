@@ -10,7 +10,7 @@ from typing import Any
 import dagster as dg
 import polars as pl
 
-from mlops_assets.components.automation import content_of
+from mlops_assets.components.automation import content_changed
 from mlops_assets.components.metadata import picture, table
 from mlops_assets.components.ml_product import feature_view, scoring
 from mlops_assets.components.ml_product.evaluation import trained_through
@@ -49,7 +49,7 @@ def drift_asset(product: Product) -> dg.AssetsDefinition:
             product.read_from(view, -back, 0),
             product.read_from(predictions, -back, 0),
         ],
-        automation_condition=content_of(view, predictions),
+        automation_condition=content_changed(view, predictions),
     )
     def asset(
         context: dg.AssetExecutionContext,

@@ -13,7 +13,7 @@ from typing import Any
 import dagster as dg
 import polars as pl
 
-from mlops_assets.components.automation import content_of
+from mlops_assets.components.automation import content_changed
 from mlops_assets.components.metadata import picture, table
 from mlops_assets.components.ml_product.product import Product
 from mlops_assets.components.ml_product.report import Contender, Report, evaluate, summary_table
@@ -63,7 +63,7 @@ def evaluation_asset(product: Product) -> dg.AssetsDefinition:
             dg.AssetCheckSpec(name, asset=key, blocking=True, description=says)
             for name, says in sorted(GATES.items())
         ],
-        automation_condition=content_of(product.table(CANDIDATE)),
+        automation_condition=content_changed(product.table(CANDIDATE)),
     )
     def asset(
         context: dg.AssetExecutionContext,

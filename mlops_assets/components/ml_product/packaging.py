@@ -11,7 +11,7 @@ import dagster as dg
 import numpy as np
 import polars as pl
 
-from mlops_assets.components.automation import content_of
+from mlops_assets.components.automation import content_changed
 from mlops_assets.components.ml_product.evaluation import NAME as EVALUATION
 from mlops_assets.components.ml_product.evaluation import judged_rows, write_outcomes
 from mlops_assets.components.ml_product.product import Product
@@ -89,7 +89,7 @@ def bento_asset(product: Product) -> dg.AssetsDefinition:
         description="The candidate as a Bento: built, started, and tried on real rows.",
         deps=[product.key(CANDIDATE), product.key(EVALUATION)],
         check_specs=[dg.AssetCheckSpec(GATE, asset=key, blocking=True)],
-        automation_condition=content_of(product.table(EVALUATION), gated=True),
+        automation_condition=content_changed(product.table(EVALUATION), gated=True),
     )
     def asset(
         context: dg.AssetExecutionContext,

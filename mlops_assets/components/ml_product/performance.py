@@ -10,7 +10,7 @@ from typing import Any
 import dagster as dg
 import polars as pl
 
-from mlops_assets.components.automation import content_of
+from mlops_assets.components.automation import content_changed
 from mlops_assets.components.metadata import picture
 from mlops_assets.components.ml_product import scoring
 from mlops_assets.components.ml_product.product import Product
@@ -72,7 +72,7 @@ def performance_asset(product: Product) -> dg.AssetsDefinition:
             product.read_from(predictions, 0, 0),
             product.read_from(product.label.table, 0, product.label.known_after_days),
         ],
-        automation_condition=content_of(predictions, product.label.table),
+        automation_condition=content_changed(predictions, product.label.table),
     )
     def asset(context: dg.AssetExecutionContext, lakehouse: LakehouseResource) -> Iterator[Any]:
         store, days = lakehouse.store, days_of(context)

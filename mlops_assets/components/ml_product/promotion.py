@@ -12,7 +12,7 @@ import dagster as dg
 import polars as pl
 from pydantic import Field
 
-from mlops_assets.components.automation import content_of
+from mlops_assets.components.automation import content_changed
 from mlops_assets.components.ml_product.evaluation import GATE_RESULTS
 from mlops_assets.components.ml_product.packaging import GATE as BENTO_GATE
 from mlops_assets.components.ml_product.packaging import NAME as BENTO
@@ -135,7 +135,7 @@ def _promoted_at_once(product: Product) -> dg.AssetsDefinition:
     @_champion(
         product,
         deps=[product.key(BENTO)],
-        automation_condition=content_of(product.table(BENTO), gated=True),
+        automation_condition=content_changed(product.table(BENTO), gated=True),
     )
     def asset(
         context: dg.AssetExecutionContext,
@@ -156,7 +156,7 @@ def _request(product: Product) -> dg.AssetsDefinition:
         product.code_version(waiting, product.promotion),
         description="A candidate that passed every gate and waits for a person.",
         deps=[product.key(BENTO)],
-        automation_condition=content_of(product.table(BENTO), gated=True),
+        automation_condition=content_changed(product.table(BENTO), gated=True),
     )
     def asset(
         context: dg.AssetExecutionContext,

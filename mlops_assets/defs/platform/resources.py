@@ -5,7 +5,6 @@ current folder). The variables below point it elsewhere; credentials come from t
 """
 
 import os
-from pathlib import Path
 
 import dagster as dg
 
@@ -16,18 +15,14 @@ from mlops_assets.components.resources import (
     MlflowRunResource,
     ModelRegistryResource,
 )
-
-
-def home() -> Path:
-    """The folder of the local environment."""
-    return Path(os.environ.get("MLOPS_HOME", "var")).absolute()
+from mlops_assets.local import home, lake_uri
 
 
 @dg.definitions
 def resources() -> dg.Definitions:
     """The stores of this environment, under the names that assets ask for."""
     folder = home()
-    lakehouse = LakehouseResource(uri=os.environ.get("MLOPS_LAKE_URI", str(folder / "lake")))
+    lakehouse = LakehouseResource(uri=lake_uri())
     registry = ModelRegistryResource(
         tracking_uri=os.environ.get("MLFLOW_TRACKING_URI", f"sqlite:///{folder / 'mlflow.db'}"),
         artifact_uri=os.environ.get("MLOPS_ARTIFACT_URI", str(folder / "artifacts")),
