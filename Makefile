@@ -7,7 +7,7 @@ export DAGSTER_HOME ?= $(MLOPS_HOME)/dagster
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 PYTEST := $(BIN)/python -m pytest
 
-.PHONY: demo ui test test-fast test-all check format clean browser help
+.PHONY: demo ui test test-fast test-all gates kills benchmarks check format clean browser help
 
 help:  ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -26,6 +26,15 @@ test-fast: $(VENV)/.installed  ## What takes under three minutes
 
 test-all: $(VENV)/.installed browser  ## Everything, the whole year included
 	$(PYTEST) $(ARGS)
+
+gates: $(VENV)/.installed  ## Build bad models for real, and print which gate refuses each
+	$(BIN)/python -m mlops_assets_tests.integration.mutants $(ARGS)
+
+kills: $(VENV)/.installed  ## Kill the demo at 50 random moments, and look at what is left
+	$(BIN)/python -m mlops_assets_tests.integration.kills $(ARGS)
+
+benchmarks: $(VENV)/.installed  ## Each part beside its rivals and its floor, as one table
+	$(BIN)/python -m benchmarks $(ARGS)
 
 check: $(VENV)/.installed  ## Format, lint, types and import contracts
 	$(BIN)/ruff format --check .

@@ -49,7 +49,10 @@ def prepare() -> Path:
     dagster_home.mkdir(parents=True, exist_ok=True)
     target = dagster_home / "dagster.yaml"
     if not target.exists():
-        shutil.copyfile(repository() / "dagster.yaml", target)
+        # By one rename: a process that is killed halfway must not leave half of the settings.
+        unfinished = dagster_home / f"dagster.yaml.{os.getpid()}"
+        shutil.copyfile(repository() / "dagster.yaml", unfinished)
+        unfinished.replace(target)
     return folder
 
 

@@ -13,9 +13,19 @@ from rich.markup import escape
 from rich.table import Table
 
 from mlops_assets.components.engine import Done
+from mlops_assets.disk import advice
+from mlops_assets.local import home
 
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
+
+
+def tell_of_the_disk(message: str) -> bool:
+    """Where a message is of a disk's trouble, say which disk and what to do; else do nothing."""
+    told = advice(message, home())
+    if told:
+        err.print(f"[red]{escape(told)}[/]", soft_wrap=True)
+    return told is not None
 
 
 class Progress:
@@ -37,6 +47,7 @@ class Progress:
         err.print(f"{line} {done.seconds:6.2f} s", soft_wrap=True)
         if done.error:
             err.print(f"         [red]{escape(done.error)}[/]", soft_wrap=True)
+            tell_of_the_disk(done.error)
 
     @contextmanager
     def shown(self) -> Iterator[Progress]:

@@ -16,6 +16,8 @@ from types import TracebackType
 
 import psutil
 
+from mlops_assets.stores.bound_process import bound
+
 HOST = "127.0.0.1"
 GRACE_SECONDS = 10.0
 """Time that processes have to end by themselves before they are killed."""
@@ -49,7 +51,8 @@ class Processes:
     """A group of processes that live as long as the `with` block.
 
     Each writes to `NAME.log` in the folder `logs` and leads a session of its own: a Ctrl-C in the
-    terminal reaches this process alone, which then stops the others, the last started first.
+    terminal reaches this process alone, which then stops the others, the last started first. Where
+    this process is killed, they are asked to end as well.
     """
 
     def __init__(self, logs: Path) -> None:
@@ -78,7 +81,7 @@ class Processes:
         """Start a process in a folder."""
         with self._log(name).open("wb") as log:
             self._running[name] = psutil.Popen(
-                list(command),
+                bound(command),
                 cwd=folder,
                 stdin=subprocess.DEVNULL,
                 stdout=log,

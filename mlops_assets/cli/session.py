@@ -12,10 +12,11 @@ import dagster as dg
 import typer
 from rich.markup import escape
 
-from mlops_assets.cli.console import Progress, err
+from mlops_assets.cli.console import Progress, err, tell_of_the_disk
 from mlops_assets.components.engine import Engine
+from mlops_assets.components.run_workers import end_abandoned
 from mlops_assets.local import EnvironmentBusy, only_engine, prepare
-from mlops_assets.stores.lakehouse import Lakehouse
+from mlops_assets.stores.lakehouse import Lakehouse, UnsafeStore
 from mlops_assets.stores.model_registry import ModelRegistry
 
 
@@ -46,21 +47,29 @@ class Session:
 
 @contextmanager
 def session(command: str, progress: Progress | None = None) -> Iterator[Session]:
-    """Open the local environment for a command."""
-    home = prepare()
-    from mlops_assets.definitions import defs
+    """Open the local environment for a command; end the command where that cannot be."""
+    with _troubles_told():
+        home = prepare()
+        from mlops_assets.definitions import defs
 
-    definitions = defs()
-    with _alone(home, command), dg.DagsterInstance.get() as instance:
-        engine = Engine(definitions, instance, progress, tags={"mlops/command": command})
-        yield Session(home, definitions, engine)
+        definitions = defs()
+        with only_engine(home, command), dg.DagsterInstance.get() as instance:
+            end_abandoned(instance)
+            engine = Engine(definitions, instance, progress, tags={"mlops/command": command})
+            opened = Session(home, definitions, engine)
+            opened.lakehouse.require_safe()
+            yield opened
 
 
 @contextmanager
-def _alone(home: Path, command: str) -> Iterator[None]:
+def _troubles_told() -> Iterator[None]:
+    """Say what is wrong with the environment where that is known, and end with status 1."""
     try:
-        with only_engine(home, command):
-            yield
-    except EnvironmentBusy as error:
+        yield
+    except (EnvironmentBusy, UnsafeStore) as error:
         err.print(f"[red]{escape(str(error))}[/]", soft_wrap=True)
+        raise typer.Exit(1) from None
+    except Exception as error:
+        if not tell_of_the_disk(str(error)):
+            raise
         raise typer.Exit(1) from None

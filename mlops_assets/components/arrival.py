@@ -16,6 +16,7 @@ import dagster as dg
 from dagster._core.definitions.assets.graph.base_asset_graph import BaseAssetGraph
 from dagster._core.storage.partition_status_cache import AssetPartitionStatus
 
+from mlops_assets.components.tables.publish import WITHHELD
 from mlops_assets.components.tables.table_asset import ARRIVES
 
 
@@ -67,11 +68,31 @@ class Source:
         return definition
 
     def _was_refused(self, day: date) -> bool:
-        """Whether the day is missing somewhere, and only where its run has failed."""
-        found = [
-            self.instance.get_status_by_partition(t, [day.isoformat()], self._partitions(t)) or {}
+        """Whether the day is missing somewhere, and only where it was withheld.
+
+        One that could not be read, or whose process was killed, was not judged: it is next again.
+        """
+        found = {
+            t: self.instance.get_status_by_partition(t, [day.isoformat()], self._partitions(t))
+            or {}
             for t in self.tables
-        ]
-        statuses = {status.get(day.isoformat()) for status in found}
+        }
+        statuses = {t: status.get(day.isoformat()) for t, status in found.items()}
+        failed = [t for t, s in statuses.items() if s == AssetPartitionStatus.FAILED]
         ended = {AssetPartitionStatus.MATERIALIZED, AssetPartitionStatus.FAILED}
-        return AssetPartitionStatus.FAILED in statuses and statuses <= ended
+        return (
+            bool(failed)
+            and set(statuses.values()) <= ended
+            and all(self._was_withheld(table, day) for table in failed)
+        )
+
+    def _was_withheld(self, table: dg.AssetKey, day: date) -> bool:
+        """Whether the newest run of a missing day failed because it withheld that day."""
+        log = self.instance.event_log_storage
+        tried = log.get_latest_asset_partition_materialization_attempts_without_materializations(
+            table
+        )
+        run_id, _ = tried[day.isoformat()]
+        ended = self.instance.all_logs(run_id, of_type=dg.DagsterEventType.STEP_FAILURE)
+        said = [entry.get_dagster_event().step_failure_data.user_failure_data for entry in ended]
+        return any(failure and WITHHELD in failure.metadata for failure in said)

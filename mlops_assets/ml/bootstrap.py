@@ -104,8 +104,8 @@ def bootstrap_metrics(
         ValueError: scores as in `metrics.check_scores`, or fewer than two days.
     """
     truth, score = check_scores(label, probability)
-    day = _numbered(block, truth.size)
-    draws = _draws(day, repetitions, seed)
+    day = block_numbers(block, truth.size)
+    draws = block_draws(day, repetitions, seed)
     found = _figures(truth, score, day, draws, level)
     if "auc" in found:
         ranked = RankedScores(truth, score, day)
@@ -137,8 +137,8 @@ def paired_gain(
     """
     truth, new = check_scores(label, p_new)
     _, old = check_scores(label, p_old)
-    day = _numbered(block, truth.size)
-    draws = _draws(day, repetitions, seed)
+    day = block_numbers(block, truth.size)
+    draws = block_draws(day, repetitions, seed)
     if metric == "log_loss":
         return _mean_interval(log_losses(truth, old) - log_losses(truth, new), day, draws, level)
     if metric != "auc":
@@ -197,7 +197,7 @@ _SEGMENT_SCHEMA = pl.Schema(
 
 def _segment_row(part: pl.DataFrame, repetitions: int, seed: int, level: float) -> dict[str, Any]:
     truth, score = check_scores(part["label"], part["probability"])
-    day = _numbered(part["day"], truth.size, at_least=1)
+    day = block_numbers(part["day"], truth.size, at_least=1)
     days = int(day.max()) + 1
     row: dict[str, Any] = {
         "rows": truth.size,
@@ -205,7 +205,7 @@ def _segment_row(part: pl.DataFrame, repetitions: int, seed: int, level: float) 
         "base_rate": float(truth.mean()),
         "mean_prediction": float(score.mean()),
     }
-    draws = _draws(day, repetitions, seed)
+    draws = block_draws(day, repetitions, seed)
     for name, found in _figures(truth, score, day, draws, level).items():
         row[name] = found.value
         if days > 1:
@@ -213,8 +213,12 @@ def _segment_row(part: pl.DataFrame, repetitions: int, seed: int, level: float) 
     return row
 
 
-def _numbered(block: Column, rows: int, at_least: int = 2) -> np.ndarray:
-    """Each row's block as a number from 0."""
+def block_numbers(block: Column, rows: int, at_least: int = 2) -> np.ndarray:
+    """Each row's block as a number from 0, shape (rows,).
+
+    Raises:
+        ValueError: another number of rows, a missing block, or fewer blocks than `at_least`.
+    """
     column = np.asarray(block)
     if column.shape != (rows,):
         raise ValueError(f"block has shape {column.shape}, expected the day of each of {rows} rows")
@@ -226,7 +230,7 @@ def _numbered(block: Column, rows: int, at_least: int = 2) -> np.ndarray:
     return number
 
 
-def _draws(block: np.ndarray, repetitions: int, seed: int) -> np.ndarray:
+def block_draws(block: np.ndarray, repetitions: int, seed: int) -> np.ndarray:
     """How often each block is drawn, shape (repetitions, blocks)."""
     if repetitions < 1:
         raise ValueError(f"repetitions is {repetitions}, expected at least 1")
@@ -252,17 +256,17 @@ def _mean_interval(
 ) -> Interval:
     """Interval of a mean over rows: sums a day are all that a repetition needs."""
     sums, rows = np.bincount(day, weights=row_value), np.bincount(day)
-    return _interval(float(row_value.mean()), (draws @ sums) / (draws @ rows), level)
+    return percentiles(float(row_value.mean()), (draws @ sums) / (draws @ rows), level)
 
 
 def _area_interval(
     area: Callable[[np.ndarray], float], draws: np.ndarray, level: float
 ) -> Interval:
     resampled = np.array([area(weight) for weight in draws])
-    return _interval(area(np.ones(draws.shape[1])), resampled, level)
+    return percentiles(area(np.ones(draws.shape[1])), resampled, level)
 
 
-def _interval(value: float, resampled: np.ndarray, level: float) -> Interval:
+def percentiles(value: float, resampled: np.ndarray, level: float) -> Interval:
     """Percentile interval; resamples without both classes say nothing and are left out."""
     if not 0 < level < 1:
         raise ValueError(f"level is {level}, expected between 0 and 1, say 0.95")

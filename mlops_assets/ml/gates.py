@@ -3,31 +3,48 @@
 A gate returns a `GateOutcome`, passed or not. Input that cannot be judged (missing scores,
 differing lengths, no rows) fails or raises `ValueError`; nothing passes for want of evidence but
 the comparison with a champion that does not exist. Limits are arguments: they are the product's.
+
+Here are the gates on scores. row_gates.py has those on the rows, the columns and the features,
+cost_gates.py those on what a served model costs.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
-from datetime import date
 
 import numpy as np
 
 from mlops_assets.ml.bootstrap import Interval, paired_gain
+from mlops_assets.ml.calibration import calibration_slope
 from mlops_assets.ml.metrics import Column, check_scores
-from mlops_assets.ml.splits import Days, as_days
 
-REQUIRED = frozenset(
-    {
-        "sound_scores",
-        "enough_rows",
-        "untouched_rows",
-        "leak_suspect",
-        "gain_over_baseline",
-        "not_worse_than_champion",
-    }
-)
+JUDGED = {
+    "same_schema": "The model reads the product's columns, in order, and no others.",
+    "sound_scores": "Scores are probabilities, and more than one of them.",
+    "enough_rows": "There are enough rows and days to judge on.",
+    "distinct_rows": "No row is judged twice.",
+    "untouched_rows": "No row that is judged was trained on, by any of the models.",
+    "known_in_time": "Features hold what was known at the prediction time, computed once more.",
+    "leak_suspect": "The AUC is not too good to be true.",
+    "gain_over_baseline": "Log loss is below the baseline's, paired, beyond chance.",
+    "calibrated": "The model is not surer than the outcomes allow.",
+    "not_worse_than_champion": "Log loss is not above the champion's by more than the margin.",
+}
+"""The gates on the model and its scores, and what each says."""
+
+TRIED = {
+    "answers_as_batch": "The running Bento answers as the batch path does.",
+    "fast_enough": "The running Bento answers one row, and many, within the budget.",
+    "small_enough": "The model's files and the server's memory are within the budget.",
+}
+"""The gates on the Bento that was built, and what each says."""
+
+REQUIRED = frozenset({*JUDGED, *TRIED})
+"""All of them must have passed; one that was not judged has not."""
+
+ONE_SIDED = 0.90
+"""Level of a two-sided interval that ends below at the one-sided 95 % bound."""
 
 
 @dataclass(frozen=True)
@@ -97,9 +114,10 @@ def not_worse_than_champion(
         raise ValueError(f"margin is {margin}, expected 0 or more nats of log loss")
     if p_champion is None:
         check_scores(label, p)
-        return _outcome(name, True, None, -margin, None, np.size(p), "no champion yet")
-    # A two-sided 90 % interval ends below at the one-sided 95 % bound.
-    gain = paired_gain(label, p, p_champion, block, repetitions=repetitions, seed=seed, level=0.90)
+        return outcome(name, True, None, -margin, None, np.size(p), "no champion yet")
+    gain = paired_gain(
+        label, p, p_champion, block, repetitions=repetitions, seed=seed, level=ONE_SIDED
+    )
     return _gain_outcome(name, gain, -margin, np.size(p), "the champion")
 
 
@@ -112,19 +130,57 @@ def leak_suspect(label: Column, p: Column, limit: float = 0.82) -> GateOutcome:
     truth, score = check_scores(label, p)
     if truth.min() == truth.max():
         detail = f"all {truth.size} labels are {int(truth[0])}: the AUC is undefined"
-        return _outcome("leak_suspect", False, None, limit, None, truth.size, detail)
+        return outcome("leak_suspect", False, None, limit, None, truth.size, detail)
     auc = float(roc_auc_score(truth, score))
     passed = auc < limit
     detail = f"AUC {auc:.4f}, expected below {limit:.4f}"
     if not passed:
         detail += "; does a feature know what happened after the prediction time?"
-    return _outcome("leak_suspect", passed, auc, limit, limit - auc, truth.size, detail)
+    return outcome("leak_suspect", passed, auc, limit, limit - auc, truth.size, detail)
 
 
-def sound_scores(p: Column, label: Column) -> GateOutcome:
-    """Fail on scores that are missing, infinite, outside [0, 1] or all the same; never raise."""
+def calibrated(
+    label: Column,
+    p: Column,
+    block: Column,
+    *,
+    min_slope: float,
+    repetitions: int = 500,
+    seed: int = 0,
+) -> GateOutcome:
+    """Fail where the model is too sure of itself: its log-odds are larger than the outcomes allow.
+
+    The one-sided 95 % lower bound of the recalibration's slope (see calibration.py) must exceed
+    `min_slope`. Log-odds three times too large have a slope of a third. A slope above 1, too little
+    confidence, costs log loss and is left to the gates that compare it.
+    """
+    if not 0 < min_slope < 1:
+        raise ValueError(f"min_slope is {min_slope}, expected between 0 and 1, say 0.7")
+    check_scores(label, p)
+    try:
+        slope = calibration_slope(
+            label, p, block, repetitions=repetitions, seed=seed, level=ONE_SIDED
+        )
+    except ValueError as error:
+        return outcome("calibrated", False, None, min_slope, None, np.size(p), str(error))
+    detail = (
+        f"slope of the outcomes on its log-odds {slope.value:.2f}, lower bound {slope.low:.2f},"
+        f" expected above {min_slope:.2f}"
+    )
+    passed = slope.low > min_slope
+    margin = slope.low - min_slope
+    return outcome("calibrated", passed, slope.value, min_slope, margin, np.size(p), detail, slope)
+
+
+def sound_scores(p: Column, label: Column, problem: str = "") -> GateOutcome:
+    """Fail on scores that are missing, infinite, outside [0, 1] or all the same; never raise.
+
+    `problem` says why a model gave none.
+    """
     rows, distinct = np.size(p), 0
     try:
+        if problem:
+            raise ValueError(problem)
         _, score = check_scores(label, p)
         distinct = int(np.unique(score).size)
         detail = f"{distinct} distinct scores in {rows} rows"
@@ -132,65 +188,7 @@ def sound_scores(p: Column, label: Column) -> GateOutcome:
             detail += f", all {score[0]:.4g}: the model tells no row from another"
     except (ValueError, TypeError) as error:
         detail = str(error)
-    return _outcome("sound_scores", distinct > 1, distinct, 2, distinct - 2, rows, detail)
-
-
-def enough_rows(rows: int, days: int, min_rows: int, min_days: int) -> GateOutcome:
-    """Pass where there is enough to judge by; no rows or no days never suffice.
-
-    The outcome's value is the rows, or the days where only they are too few.
-    """
-    rows_suffice, days_suffice = rows >= max(min_rows, 1), days >= max(min_days, 1)
-    detail = f"{rows} rows on {days} days, expected at least {min_rows} rows on {min_days} days"
-    value, limit = (days, min_days) if rows_suffice and not days_suffice else (rows, min_rows)
-    passed = rows_suffice and days_suffice
-    return _outcome("enough_rows", passed, value, limit, value - limit, rows, detail)
-
-
-def untouched_rows(days: Days, trained_through: Mapping[str, date | None]) -> GateOutcome:
-    """Fail where a model was trained through an evaluation day; it names the models.
-
-    Args:
-        days: day of each evaluation row, shape (rows,).
-        trained_through: last day that each compared model's training saw; None is unknown, which
-            fails.
-    """
-    column = as_days(days)
-    if not column.size or not trained_through:
-        detail = (
-            f"{column.size} evaluation rows and {len(trained_through)} models: nothing to judge"
-        )
-        return _outcome("untouched_rows", False, None, None, None, column.size, detail)
-    first = column.min().astype(date)
-    touched = {
-        model: through
-        for model, through in trained_through.items()
-        if through is None or through >= first
-    }
-    seen = [_overlap(column, through) for through in trained_through.values()]
-    if touched:
-        names = ", ".join(
-            f"{model} saw days through {day or 'one unknown'}" for model, day in touched.items()
-        )
-        detail = f"evaluation starts on {first}, but {names}"
-    else:
-        detail = f"evaluation starts on {first}, after every model's training cut-off"
-    worst = max(seen)
-    return _outcome("untouched_rows", not touched, worst, 0, -worst, column.size, detail)
-
-
-def decide(outcomes: Iterable[GateOutcome], required: Collection[str] = REQUIRED) -> bool:
-    """Whether all gates passed and none of the required ones is absent."""
-    judged = list(outcomes)
-    present = {outcome.name for outcome in judged}
-    return present.issuperset(required) and bool(judged) and all(o.passed for o in judged)
-
-
-def _overlap(column: np.ndarray, through: date | None) -> int:
-    """Evaluation rows that a model trained through a day has seen; all if that is unknown."""
-    if through is None:
-        return column.size
-    return int(np.count_nonzero(column <= np.datetime64(through, "D")))
+    return outcome("sound_scores", distinct > 1, distinct, 2, distinct - 2, rows, detail)
 
 
 def _gain_outcome(name: str, gain: Interval, limit: float, rows: int, rival: str) -> GateOutcome:
@@ -199,10 +197,10 @@ def _gain_outcome(name: str, gain: Interval, limit: float, rows: int, rival: str
         f"lower bound of the gain {gain.low:+.4f}, expected above {limit:+.4f}"
     )
     passed = gain.low > limit
-    return _outcome(name, passed, gain.value, limit, gain.low - limit, rows, detail, gain)
+    return outcome(name, passed, gain.value, limit, gain.low - limit, rows, detail, gain)
 
 
-def _outcome(
+def outcome(
     name: str,
     passed: bool,
     value: float | None,
@@ -212,6 +210,7 @@ def _outcome(
     detail: str,
     interval: Interval | None = None,
 ) -> GateOutcome:
+    """An outcome with its numbers as plain floats."""
     return GateOutcome(
         name=name,
         passed=bool(passed),

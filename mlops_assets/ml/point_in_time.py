@@ -15,11 +15,12 @@ from functools import reduce
 
 import polars as pl
 
+from mlops_assets.ml.timeline import Timeline
+
 AVAILABLE_AT = "available_at"
 EVENT_TIME = "event_time"
 PREDICTION_TIME = "prediction_time"
 
-_ROW = "__row"
 _DAYLIGHT_SAVING = timedelta(hours=1)
 
 
@@ -130,16 +131,14 @@ def look_up(
 
     Raises:
         ValueError: when a key or a column is missing on either side.
+        TypeError: when the two sides' times differ in type, or a sum is no whole number.
     """
     _require(spine.columns, [*definition.keys, at], "the spine")
     _require(table.collect_schema().names(), definition.reads, "the feature table")
-    rows = spine.select(*definition.keys, at).with_row_index(_ROW).lazy()
+    known = table.select(definition.reads).collect()
     if isinstance(definition, Latest):
-        found = _latest(rows, table, definition, at)
-    else:
-        found = _trailing(rows, table, definition, at)
-    features = found.sort(_ROW).select(definition.features).collect()
-    return spine.hstack(features)
+        return spine.hstack(_latest(spine, known, definition, at))
+    return spine.hstack(_trailing(spine, known, definition, at))
 
 
 def join_all(spine: pl.DataFrame, reads: Sequence[tuple[pl.LazyFrame, Definition]]) -> pl.DataFrame:
@@ -147,53 +146,50 @@ def join_all(spine: pl.DataFrame, reads: Sequence[tuple[pl.LazyFrame, Definition
     return reduce(lambda rows, read: look_up(rows, *read), reads, spine)
 
 
-def _latest(rows: pl.LazyFrame, table: pl.LazyFrame, definition: Latest, at: str) -> pl.LazyFrame:
-    keys = list(definition.keys)
-    columns = {name: pl.col(column).alias(name) for name, column in definition.columns.items()}
-    known = table.select(*keys, AVAILABLE_AT, EVENT_TIME, *columns.values())
-    known = known.sort(AVAILABLE_AT, EVENT_TIME)
-    joined = _as_of(rows, known, at, keys)
-    if definition.ttl is None:
-        return joined
-    fresh = pl.col(at) - pl.col(EVENT_TIME) <= definition.ttl
-    return joined.with_columns(pl.when(fresh).then(pl.col(n)).alias(n) for n in columns)
+def _latest(spine: pl.DataFrame, table: pl.DataFrame, definition: Latest, at: str) -> pl.DataFrame:
+    line = Timeline.of(table, definition.keys, AVAILABLE_AT, ties=[EVENT_TIME])
+    asked = line.asked(spine, at)
+    places = asked.places()
+    newest = pl.Series(places, dtype=pl.Int64) - 1
+    newest = newest.set(pl.Series(places == asked.begins()), None)
+    columns = [pl.col(column).alias(name) for name, column in definition.columns.items()]
+    if definition.ttl is not None:
+        moment = spine[at].gather(asked.order)
+        age = moment - line.rows[EVENT_TIME].gather(newest)
+        newest = newest.set(age > definition.ttl, None)
+    return asked.in_own_order(line.rows.select(columns).select(pl.all().gather(newest)))
 
 
 def _trailing(
-    rows: pl.LazyFrame, table: pl.LazyFrame, definition: Trailing, at: str
-) -> pl.LazyFrame:
-    keys, sums = list(definition.keys), list(definition.sums)
-    series = (
-        table.group_by([*keys, AVAILABLE_AT])
-        .agg(pl.col(sums).sum())
-        .sort(AVAILABLE_AT)
-        .with_columns(pl.col(sums).cum_sum().over(keys))
-        .collect()
-        .lazy()
+    spine: pl.DataFrame, table: pl.DataFrame, definition: Trailing, at: str
+) -> pl.DataFrame:
+    for name in definition.sums:
+        if not (table.schema[name].is_integer() or table.schema[name] in (pl.Boolean, pl.Null)):
+            raise TypeError(
+                f"the sum {name!r} is {table.schema[name]}; keep whole numbers, in a smaller unit"
+                " if need be: any order of adding gives the same one"
+            )
+    line = Timeline.of(table, definition.keys, AVAILABLE_AT)
+    asked = line.asked(spine, at)
+    # One series over all keys: what stands between two places of a key is of that key alone.
+    nothing = pl.lit(0, pl.Int64)
+    series = line.rows.select(
+        pl.concat([nothing, pl.col(c).cast(pl.Int64).fill_null(0).cum_sum()]).alias(c)
+        for c in definition.sums
     )
-    now = _as_of(rows, series, at, keys).with_columns(pl.col(sums).fill_null(0))
+    now = series[asked.places()]
+    windows = []
     for label, window in definition.windows.items():
-        begin = rows.with_columns(pl.col(at) - window)
-        before = _as_of(begin, series, at, keys).select(
-            _ROW, *(pl.col(c).fill_null(0).alias(f"{c}__{label}") for c in sums)
+        within = now - series[asked.places(window)]
+        windows.append(
+            within.select(
+                pl.when(pl.col(below) > 0)
+                .then(pl.col(above) / pl.col(below))
+                .alias(definition._feature(stem, label))
+                for stem, (above, below) in definition.ratios.items()
+            )
         )
-        now = now.join(before, on=_ROW, how="left")
-        within = {c: pl.col(c) - pl.col(f"{c}__{label}") for c in sums}
-        now = now.with_columns(
-            pl.when(within[below] > 0)
-            .then(within[above] / within[below])
-            .alias(definition._feature(stem, label))
-            for stem, (above, below) in definition.ratios.items()
-        )
-    return now
-
-
-def _as_of(rows: pl.LazyFrame, known: pl.LazyFrame, at: str, keys: list[str]) -> pl.LazyFrame:
-    # Both sides are sorted right here; polars cannot check that within groups and would warn.
-    return rows.sort(at).join_asof(
-        known, left_on=at, right_on=AVAILABLE_AT, by=keys, strategy="backward",
-        check_sortedness=False,
-    )  # fmt: skip
+    return asked.in_own_order(pl.concat(windows, how="horizontal"))
 
 
 def _require(present: Sequence[str], wanted: Sequence[str], where: str) -> None:

@@ -10,6 +10,8 @@ import os
 import sys
 from pathlib import Path
 
+from mlops_assets.stores.bound_process import bound
+
 _TAIL = 4000
 
 
@@ -18,8 +20,8 @@ class BentoError(RuntimeError):
 
 
 def bentoml_command(*arguments: str) -> list[str]:
-    """Return the command line of BentoML in this Python."""
-    return [sys.executable, "-m", "bentoml", *arguments]
+    """Return the command line of BentoML in this Python; it ends with this process."""
+    return bound([sys.executable, "-m", "bentoml", *arguments])
 
 
 def bentoml_environment(home: Path) -> dict[str, str]:

@@ -64,6 +64,16 @@ class RunningBento:
             raise RequestRefused(status, answer)
         return json.loads(answer)
 
+    def memory_bytes(self) -> int:
+        """Return the resident memory of the server and its workers, shared pages in each."""
+        processes = [psutil.Process(self.pids[0])]
+        processes += processes[0].children(recursive=True)
+        found = 0
+        for process in processes:
+            with suppress(psutil.NoSuchProcess):
+                found += process.memory_info().rss
+        return found
+
 
 @contextmanager
 def running(bento: Path, *, ready_within: float) -> Iterator[RunningBento]:

@@ -15,7 +15,6 @@ import hashlib
 from collections.abc import Iterable
 
 import polars as pl
-from polars import selectors as cs
 
 from mlops_assets.stores.dtypes import plain_type
 
@@ -91,9 +90,11 @@ def _canonical(frame: pl.DataFrame) -> pl.DataFrame:
     objects = [name for name in names if frame.schema[name] == pl.Object]
     if objects:
         raise TypeError(f"{', '.join(objects)}: a column of Python objects has no content to hash")
-    changed = {name: plain_type(dtype) for name, dtype in frame.schema.items()}
-    plain = frame.select(names).cast(changed)  # type: ignore[arg-type]
-    return plain.with_columns(cs.float().fill_nan(float("nan")) + 0.0)
+    changed = {
+        name: plain for name, dtype in frame.schema.items() if (plain := plain_type(dtype)) != dtype
+    }
+    # Equal floats need nothing: polars hashes -0.0 as 0.0, and every NaN alike.
+    return frame.select(names).cast(changed)  # type: ignore[arg-type]
 
 
 def _row_hashes(canonical: pl.DataFrame) -> pl.DataFrame:

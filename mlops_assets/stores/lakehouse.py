@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,13 +20,21 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from mlops_assets.stores.content import partition_keys
-from mlops_assets.stores.delta_writes import Commit, Write, partition_predicate, write
+from mlops_assets.stores.delta_stream import append_frames
+from mlops_assets.stores.delta_writes import (
+    Commit,
+    Write,
+    WriteConflict,
+    partition_predicate,
+    write,
+)
 from mlops_assets.stores.dtypes import UTC_TIME, plain_type
+from mlops_assets.stores.probe import UnsafeStore, require_put_if_absent
 
 if TYPE_CHECKING:
     from deltalake import DeltaTable
 
-__all__ = ["Commit", "Lakehouse", "TableNotFound"]
+__all__ = ["Commit", "Lakehouse", "TableNotFound", "UnsafeStore", "WriteConflict"]
 
 _NAME = re.compile(r"[a-z0-9_]+(/[a-z0-9_]+)*")
 _HISTORY = {
@@ -52,6 +60,7 @@ class Lakehouse:
     def __init__(self, uri: str | Path, storage_options: Mapping[str, str] | None = None) -> None:
         self.uri = str(uri).rstrip("/")
         self.storage_options = dict(storage_options or {})
+        self._is_safe = False
 
     # --- what is there -----------------------------------------------------------------------
 
@@ -59,7 +68,9 @@ class Lakehouse:
         """Return the names of all tables, sorted."""
         from mlops_assets.stores.listing import table_names
 
-        return table_names(self.uri, self.storage_options)
+        # A writer that is killed while it creates a table leaves a log without a commit.
+        found = table_names(self.uri, self.storage_options)
+        return [name for name in found if self.exists(name)]
 
     def exists(self, table: str) -> bool:
         """Return whether `table` has been written."""
@@ -225,13 +236,37 @@ class Lakehouse:
         Raises:
             TypeError: naming a column whose type is not the table's, or none that Delta can hold.
             ValueError: if the table is partitioned by another column than `by`.
+            WriteConflict: if other writers to the same rows were first each time, for a minute.
+            UnsafeStore: if the object store loses commits.
         """
         return self._commit(table, Write(frame, commit, "append", by))
 
+    def append_frames(
+        self, table: str, frames: Iterable[pl.DataFrame], commit: Commit, *, by: str = "date"
+    ) -> int | None:
+        """Add the rows of all `frames` in one commit, one of them in memory at a time.
+
+        Returns a version that holds them, or None where there are no rows. Column `by` partitions
+        the table and holds dates. Errors as in `append`.
+        """
+        self.require_safe()
+        return append_frames(self.location(table), self.storage_options, frames, commit, by)
+
+    def require_safe(self) -> None:
+        """Make sure, once, that the store of this lake loses no commit; each write asks first.
+
+        Raises:
+            UnsafeStore: if a second writer can replace what the first has written.
+        """
+        if not self._is_safe:
+            require_put_if_absent(self.uri, self.storage_options)
+            self._is_safe = True
+
     def _commit(self, table: str, wanted: Write) -> int:
+        self.require_safe()
         try:
             return write(self.location(table), self.storage_options, wanted)
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, WriteConflict) as error:
             raise type(error)(f"{table}: {error}") from None
 
 

@@ -7,13 +7,14 @@ Model files are those of `ml.families`; no pickle is written or read.
 
 from __future__ import annotations
 
+import json
 import re
 import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities.model_registry import ModelVersion as MlflowVersion
 
-    from mlops_assets.ml.families import Model
+    from mlops_assets.ml.families import FeatureColumns, Model
 
 __all__ = [
     "CHAMPION",
@@ -112,6 +113,19 @@ class ModelRegistry:
     def run_files(self, run_id: str, path: str) -> Path:
         """Return a local folder with the files that a training keeps under `path`; read-only."""
         return Path(self._client.download_artifacts(run_id, path))
+
+    def run_json(self, run_id: str, path: str) -> Any:
+        """Return what a training keeps in its JSON file `path`.
+
+        Raises:
+            LookupError: if it keeps no such file, or there is no such training.
+        """
+        from mlflow.exceptions import MlflowException
+
+        try:
+            return json.loads(self.run_files(run_id, path).read_text())
+        except (MlflowException, OSError) as error:
+            raise LookupError(f"training {run_id} keeps no {path}: {error}") from None
 
     def run_param(self, run_id: str, name: str) -> str:
         """Return a parameter of a training, as text.
@@ -233,6 +247,13 @@ class ModelRegistry:
         from mlops_assets.ml.families import load_model
 
         return load_model(self.download(version))
+
+    def columns(self, version: ModelVersion) -> FeatureColumns:
+        """Return the columns that the model reads. Errors as in `download`."""
+        from mlops_assets.ml.families import FeatureColumns, read_manifest
+
+        manifest = read_manifest(self.download(version))
+        return FeatureColumns(tuple(manifest["numeric"]), tuple(manifest["categorical"]))
 
     @cached_property
     def _cache(self) -> Path:

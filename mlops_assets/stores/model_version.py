@@ -10,9 +10,14 @@ from urllib.parse import unquote, urlparse
 
 from mlops_assets.stores.model_package import DATA, folder_digest
 
+_DO = (
+    "put them back from a backup, or move the alias champion to another version that was promoted,"
+    " or retrain"
+)
+
 
 class DigestMismatch(ValueError):
-    """The files of a version are not those that were registered."""
+    """The files of a version are not those that were registered, or are gone."""
 
 
 @dataclass(frozen=True)
@@ -27,19 +32,27 @@ class ModelVersion:
     aliases: tuple[str, ...] = ()
     source: str = ""
 
+    @property
+    def label(self) -> str:
+        """Its name in messages."""
+        return f"{self.name} {self.version}"
+
 
 def verified_files(version: ModelVersion, tracking_uri: str, cache: Path) -> Path:
     """Return the folder of the model's files, fetched into `cache` unless they are local.
 
     Raises:
-        DigestMismatch: if they are not the files that were registered.
+        DigestMismatch: if they are not the files that were registered, or gone.
     """
     folder = _local_package(version, tracking_uri, cache) / DATA
-    found = folder_digest(folder)
+    try:
+        found = folder_digest(folder)
+    except FileNotFoundError:
+        raise DigestMismatch(f"{version.label}: its files are gone from {folder}; {_DO}") from None
     if found != version.digest:
         raise DigestMismatch(
-            f"{version.name} {version.version}: the files in {folder} have digest {found[:12]}, "
-            f"registered was {version.digest[:12]}; do not serve them"
+            f"{version.label}: the files in {folder} have digest {found[:12]}, registered was"
+            f" {version.digest[:12]}; do not serve them, but {_DO}"
         )
     return folder
 

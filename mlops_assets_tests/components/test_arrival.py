@@ -7,10 +7,11 @@ import pytest
 from dagster._core.test_utils import create_run_for_test
 
 from mlops_assets.components.arrival import Source
+from mlops_assets.components.tables.publish import WITHHELD
 from mlops_assets.defs.platform.arrival import next_day
 
 DAYS = dg.DailyPartitionsDefinition("2013-01-01", end_date="2013-01-05")
-REFUSED = "2013-01-02"
+REFUSED, UNREADABLE = "2013-01-02", "2013-01-03"
 
 
 @dg.asset(partitions_def=DAYS, tags={"arrives": "daily"})
@@ -20,9 +21,11 @@ def schedule() -> None:
 
 @dg.asset(partitions_def=DAYS, tags={"arrives": "daily"})
 def events(context: dg.AssetExecutionContext) -> None:
-    """Refuses one day."""
+    """Withholds one day, and cannot read another."""
     if context.partition_key == REFUSED:
-        raise dg.Failure("withheld")
+        raise dg.Failure("too few rows", metadata={WITHHELD: REFUSED})
+    if context.partition_key == UNREADABLE:
+        raise dg.Failure("the file is cut off")
 
 
 @dg.asset
@@ -62,14 +65,31 @@ def test_a_refused_day_does_not_stop_the_clock(source):
     assert source.next_days(1) == [date(2013, 1, 3)]
 
 
+def test_a_day_that_could_not_be_read_is_next_again(source):
+    arrive(source, "2013-01-01", REFUSED, UNREADABLE)
+    assert source.next_days(1) == [date(2013, 1, 3)]
+
+
 def test_a_day_that_came_halfway_is_next_again(source):
     arrive(source, "2013-01-01")
     arrive(source, "2013-01-02", assets=[schedule])
     assert source.next_days(1) == [date(2013, 1, 2)]
 
 
+def test_a_day_whose_process_was_killed_is_next_again(source):
+    """The daemon marks its run as failed, as it does one whose step has failed."""
+    arrive(source, "2013-01-01")
+    job = dg.define_asset_job("day", [schedule, events]).resolve(
+        asset_graph=DEFINITIONS.resolve_asset_graph()
+    )
+    run = source.instance.create_run_for_job(job, tags={"dagster/partition": "2013-01-02"})
+    assert source.next_days(1) == [date(2013, 1, 2)]
+    source.instance.report_run_failed(run, "its process is gone")
+    assert source.next_days(1) == [date(2013, 1, 2)]
+
+
 def test_the_end_of_the_source_is_said(source):
-    arrive(source, "2013-01-03", "2013-01-04")
+    arrive(source, "2013-01-04")
     with pytest.raises(LookupError, match="ends with 2013-01-04"):
         source.next_days(1)
 

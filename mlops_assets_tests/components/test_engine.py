@@ -35,7 +35,7 @@ class Readings(dy.Schema):
     value = dy.Int64(nullable=False)
 
 
-def graph(home: Path, factor: int = 1) -> dg.Definitions:
+def graph(home: Path, factor: int = 1, **added: pl.Expr) -> dg.Definitions:
     """The toy graph on a lake under `home`, whose source is a file a day."""
 
     @raw_table(days=DAYS, contract=Readings)
@@ -49,7 +49,7 @@ def graph(home: Path, factor: int = 1) -> dg.Definitions:
     def scaled(readings):
         day = pl.col("date").cast(pl.Datetime("us")).dt.replace_time_zone("UTC")
         times = {"event_time": day, "available_at": day}
-        return readings.with_columns(pl.col("value") * factor, **times)
+        return readings.with_columns(pl.col("value") * factor, **times, **added)
 
     @feature_table(days=DAYS, definition=DEFINITION)
     def tens(scaled):
@@ -148,6 +148,34 @@ def test_changed_code_recomputes_the_days_that_are_there(home, engine):
     assert recomputed(changed.settle()) == ALL
     assert total(engine) == 12
     assert changed.settle().runs == []
+
+
+def test_a_column_more_is_null_in_days_that_are_not_yet_recomputed(home, engine):
+    arrive(engine)
+    engine.settle()
+    scaled = dg.AssetKey(["components", "scaled"])
+    lake = LakehouseResource(uri=str(home / "lake")).store
+    wider = Engine(graph(home, half=pl.col("value") / 2), engine.instance)
+    assert wider.run([scaled], [KEYS[2]]).error is None
+    assert lake.scan("components/scaled").collect().sort("date")["half"].to_list() == [
+        None,
+        None,
+        15,
+    ]
+    report = wider.settle()
+    assert report.errors == []
+    assert recomputed(report)["scaled"] == 2
+    assert lake.scan("components/scaled").collect().sort("date")["half"].to_list() == [5, 10, 15]
+
+
+def test_a_column_of_another_type_is_refused_by_name_and_what_was_there_stays(home, engine):
+    arrive(engine)
+    Engine(graph(home, half=pl.col("value") / 2), engine.instance).settle()
+    changed = Engine(graph(home, half=pl.format("{}", "value")), engine.instance)
+    report = changed.settle()
+    assert "components/scaled: column 'half' is String and was Float64" in report.errors[0]
+    lake = LakehouseResource(uri=str(home / "lake")).store
+    assert lake.scan("components/scaled").collect().sort("date")["half"].to_list() == [5, 10, 15]
 
 
 def test_what_failed_is_asked_for_again_and_nothing_downstream_before(home, engine):

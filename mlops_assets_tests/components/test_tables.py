@@ -2,7 +2,7 @@
 
 import json
 from dataclasses import dataclass
-from datetime import date
+from datetime import UTC, date, datetime, timedelta
 
 import dagster as dg
 import dataframely as dy
@@ -11,10 +11,13 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from mlops_assets.components.resources import LakehouseResource
-from mlops_assets.components.tables import Quality, feature_table, raw_table
+from mlops_assets.components.tables import Quality, feature_table, raw_table, table_of
+from mlops_assets.components.tables.examine import Table, examine
+from mlops_assets.components.tables.measures import Known
 from mlops_assets.ml.point_in_time import Latest
 from mlops_assets.stores.content import content_hash
 from mlops_assets.stores.lakehouse import Lakehouse
+from mlops_assets.stores.source_files import SourceError
 
 DAYS = dg.DailyPartitionsDefinition("2013-03-01", end_date="2013-03-11")
 D1, D2, D3 = (date(2013, 3, n) for n in (1, 2, 3))
@@ -151,7 +154,8 @@ def test_a_backfill_is_one_run_with_a_version_and_checks_for_each_day(lab):
     [
         ("volume", a_day(D2, rows=5), "withheld: volume"),
         ("contract", a_day(D2, value=101.0), "value: max"),
-        ("duplicates", pl.concat([a_day(D2), a_day(D2, rows=3)]), "primary_key"),
+        ("contract", pl.concat([a_day(D2), a_day(D2, rows=3)]), "primary_key"),
+        ("volume", a_day(D2, rows=18), "withheld: volume"),
     ],
 )
 def test_a_bad_day_is_withheld_and_the_others_are_published(lab, check, bad, rule):
@@ -169,6 +173,98 @@ def test_a_bad_day_is_withheld_and_the_others_are_published(lab, check, bad, rul
     assert rule in set(refused["rule"])
     failed = [e for e in result.get_asset_check_evaluations() if not e.passed]
     assert (check, "2013-03-02") in {(e.check_name, e.partition) for e in failed}
+
+
+def test_what_the_source_says_is_the_sentence_of_the_failure_and_is_not_tried_again(lab):
+    @raw_table(days=DAYS, contract=Readings)
+    def broken(first, last):
+        raise SourceError("readings.csv, line 7: 'x' is no number")
+
+    result = lab.make(broken, first=D1)
+    assert "components/broken: readings.csv, line 7: 'x' is no number." in reason(result)
+    failure = next(e for e in result.all_events if e.is_step_failure).step_failure_data
+    assert failure.user_failure_data is not None
+    assert lab.lake.tables() == []
+    assert lab.published("components/broken") == set()
+
+
+@pytest.mark.parametrize(("rows", "passed"), [(20, True), (19, True), (18, False), (25, True)])
+def test_a_day_that_comes_again_may_lose_a_twentieth_of_its_rows(lab, rows, passed):
+    lab.make(readings, first=D1)
+    Source.days[D1] = a_day(D1, rows=rows)
+    assert lab.make(readings, first=D1).success == passed
+    assert lab.rows(RAW).height == (rows if passed else ROWS)
+
+
+def judged(frame, days=(D1,), known=None, order_by=(), **quality):
+    """What fails, by check and day, in a frame without a contract."""
+    table = Table("toy", None, Quality(**quality), "", order_by=order_by)
+    verdicts = examine(frame, table, list(days), known).verdicts
+    return {(v.check, v.day): v.detail for v in verdicts if not v.passed}
+
+
+VALUE = {"value": (pl.col("value"), 0, 10)}
+TWELVE = a_day(D1, 3.0, rows=12).with_columns(pl.lit("a").alias("at"))
+
+
+@pytest.mark.parametrize(
+    ("frame", "quality", "said"),
+    [
+        (a_day(D1, 11.0), {"medians": VALUE}, "value: median 11, expected 0 to 10; is the unit"),
+        (a_day(D1, None), {"medians": VALUE}, "value: median none, expected 0 to 10"),
+        (a_day(D1, 10.0), {"medians": VALUE}, None),
+        (a_day(D1, 11.0).clear(), {"medians": VALUE, "balance": VALUE}, None),
+        (TWELVE, {"varies": ("value",)}, " value is 3.0 in all 12 readings; is the gauge stuck?"),
+        (TWELVE, {"varies": ("value",), "varies_by": ("at",)}, "a value is 3.0 in all 12 readings"),
+        (TWELVE, {"varies": ("value",), "varies_by": ("station",)}, None),
+        (TWELVE.head(11), {"varies": ("value",)}, None),
+        (TWELVE.with_columns(value=None), {"varies": ("value",)}, None),
+    ],
+)  # fmt: skip
+def test_medians_and_frozen_values(frame, quality, said):
+    found = judged(frame, **quality)
+    assert bool(found) == (said is not None)
+    assert all(said in detail for detail in found.values())
+
+
+def at(day, *hours):
+    """Rows of one key: (hour of the event, hour at which it became available)."""
+    noon = datetime(day.year, day.month, day.day, tzinfo=UTC)
+    return pl.DataFrame(
+        {
+            "date": [day] * len(hours),
+            "station": [1] * len(hours),
+            "event_time": [noon + timedelta(hours=event) for event, _ in hours],
+            "available_at": [noon + timedelta(hours=known) for _, known in hours],
+        }
+    )
+
+
+@pytest.mark.parametrize(
+    ("rows", "around", "refused"),
+    [
+        (at(D1, (1, 2), (2, 3), (3, 3)), None, None),
+        (at(D1, (1, 5), (2, 3), (3, 4)), None, 3),
+        (at(D1, (1, 2), (1, 3)), None, 2),
+        (at(D2, (1, 2), (2, 3)), at(D1, (23, 26.5)), 1),
+        (at(D2, (1, 2), (2, 30)), at(D3, (1, 2)), 1),
+        (at(D2, (1, 2), (2, 3)), at(D1, (23, 25)), None),
+    ],
+)
+def test_rows_must_become_available_in_the_order_of_their_event_time(rows, around, refused):
+    day = rows["date"][0]
+    found = judged(rows, [day], Known(around=around), ("station",))
+    assert set(found) == ({("in_order", str(day))} if refused else set())
+    assert all(f"{refused} rows do not become available" in said for said in found.values())
+
+
+def test_only_a_look_up_by_days_relies_on_the_order():
+    @feature_table(days=DAYS, definition=Latest(("station",), {"mean": "value"}, timedelta(1)))
+    def fresh_mean(readings):
+        return mean_of(readings)
+
+    assert table_of(fresh_mean).checks == ["in_order"]
+    assert table_of(daily_mean).checks == []
 
 
 @pytest.mark.parametrize(("feature", "sources"), [(daily_mean, 1), (both_mean, 2)])

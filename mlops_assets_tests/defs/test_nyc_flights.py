@@ -1,7 +1,5 @@
 """The flights domain on all rows of the source: times, contracts, checks, dependencies."""
 
-from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 
 import dagster as dg
@@ -9,13 +7,25 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
-from mlops_assets.components.resources import LakehouseResource
+from mlops_assets.components.tables import function_of, table_of
+from mlops_assets.components.tables.examine import examine
 from mlops_assets.defs.nyc_flights import features, flights, raw
 from mlops_assets.defs.nyc_flights.days import DAYS
-from mlops_assets.defs.nyc_flights.expressions import NEW_YORK, clock, local_date
-from mlops_assets.defs.nyc_flights.source import AIRPORTS_WITHOUT_ZONE, read_source
+from mlops_assets.defs.nyc_flights.expressions import (
+    NEW_YORK,
+    clock,
+    local_date,
+    relative_humidity,
+)
+from mlops_assets.defs.nyc_flights.source import (
+    AIRPORTS_WITHOUT_ZONE,
+    read_source,
+    require_new_york_clock,
+)
 from mlops_assets.stores.content import content_hashes
-from mlops_assets.stores.lakehouse import Commit, Lakehouse
+from mlops_assets.stores.lakehouse import Commit
+from mlops_assets.stores.source_files import SourceError
+from mlops_assets_tests.defs.house import house
 
 FIRST, LAST = date(2013, 1, 1), date(2013, 12, 31)
 SPRING, AUTUMN = date(2013, 3, 10), date(2013, 11, 3)
@@ -24,35 +34,6 @@ KEY = ["date", "carrier", "flight", "origin"]
 DAILY = [raw.flight_schedule, raw.flight_events, raw.weather]
 WHOLE = [raw.planes, raw.airports, raw.airlines, raw.routes]
 FEATURES = [a for a in vars(features).values() if isinstance(a, dg.AssetsDefinition)]
-
-
-@dataclass
-class House:
-    """A lake and the instance that knows what was published in it."""
-
-    lake: Lakehouse
-    instance: dg.DagsterInstance
-
-    def make(self, assets, first=None, last=None):
-        """Materialize for the days `first` to `last` in one run; return its check evaluations."""
-        ends = {"start": first, "end": last} if first else {}
-        result = dg.materialize(
-            assets,
-            instance=self.instance,
-            resources={"lakehouse": LakehouseResource(uri=self.lake.uri)},
-            tags={f"dagster/asset_partition_range_{k}": str(day) for k, day in ends.items()},
-            run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
-        )
-        return result.get_asset_check_evaluations()
-
-    def rows(self, table, **scan):
-        return self.lake.scan(f"nyc_flights/{table}", **scan).collect()
-
-
-@contextmanager
-def house(folder):
-    with dg.DagsterInstance.ephemeral() as instance:
-        yield House(Lakehouse(folder), instance)
 
 
 @pytest.fixture(scope="module")
@@ -168,6 +149,54 @@ def test_days_are_those_of_the_source():
     assert (keys[0], keys[-1], len(keys)) == (str(FIRST), str(LAST), 365)
 
 
+def test_no_day_of_the_source_fails_a_check(planned, happened):
+    """By the pure functions; through the assets it takes longer, and is below."""
+    days = [FIRST + timedelta(days=n) for n in range(365)]
+    good = {}
+    for asset, rows in {
+        raw.flight_schedule: planned,
+        raw.flight_events: happened,
+        raw.weather: function_of(raw.weather)(FIRST, LAST),
+    }.items():
+        examined = examine(rows, table_of(asset), days)
+        good[asset.key.path[-1]] = examined.good.lazy()
+        assert [v.detail for v in examined.verdicts if not v.passed] == []
+    for feature, read in {
+        features.weather_known: good["weather"],
+        features.scheduled_congestion: good["flight_schedule"],
+    }.items():
+        examined = examine(function_of(feature)(read).collect(), table_of(feature), days)
+        assert "in_order" in {v.check for v in examined.verdicts}
+        assert [v.detail for v in examined.verdicts if not v.passed] == []
+
+
+def test_the_clock_of_a_flight_and_its_hour_in_utc_agree_at_midnight_and_when_the_clock_changes():
+    rows = pl.DataFrame(
+        {
+            "local": [SPRING, SPRING, AUTUMN, AUTUMN, AUTUMN, FIRST],
+            "sched_dep_time": [130, 330, 130, 130, 2400, 2400],
+            "time_hour": [
+                datetime(2013, 3, 10, 6), datetime(2013, 3, 10, 7),
+                datetime(2013, 11, 3, 5), datetime(2013, 11, 3, 6),
+                datetime(2013, 11, 4, 5), datetime(2013, 1, 2, 5),
+            ],
+        }
+    ).with_columns(pl.col("time_hour").dt.replace_time_zone("UTC"))  # fmt: skip
+    local = pl.col("local").cast(pl.Datetime("us")) + clock("sched_dep_time")
+    require_new_york_clock(rows, "flights", local)
+    earlier = local - pl.duration(minutes=31)
+    with pytest.raises(SourceError, match=r"the times of 2 of 2 rows contradict .* say 00:00"):
+        require_new_york_clock(rows.head(2), "flights", earlier)
+
+
+@pytest.mark.parametrize(
+    ("temperature", "dew_point", "humidity"), [(39.02, 26.06, 59.37), (91.94, 71.96, 52.23)]
+)
+def test_humidity_follows_from_temperature_and_dew_point(temperature, dew_point, humidity):
+    row = pl.DataFrame({"t": [temperature], "d": [dew_point]})
+    assert row.select(relative_humidity("t", "d")).item() == pytest.approx(humidity, abs=0.1)
+
+
 @pytest.mark.slow
 def test_no_check_fails_on_a_real_day(year):
     built, checks = year
@@ -244,3 +273,12 @@ def test_features_have_one_row_a_key_and_time_and_know_no_tail_number(year, othe
 def test_an_event_is_in_the_partition_of_the_local_day_on_which_it_happened(happened):
     assert happened.filter(local_date("event_time") != pl.col("date")).is_empty()
     assert happened["event_time"].max() < datetime(2014, 1, 1, 5, tzinfo=UTC)
+
+
+@pytest.mark.year
+def test_no_check_fails_on_a_feature_of_the_year(year):
+    """After the test of single days above, which publishes few days of the same tables."""
+    for feature in FEATURES:
+        checks = year[0].make([feature], FIRST, LAST)
+        assert [(c.check_name, c.partition, c.description) for c in checks if not c.passed] == []
+        assert len(year[0].instance.get_materialized_partitions(feature.key)) == 365

@@ -36,7 +36,13 @@ SMALL = {
     ),
     # Three weeks are too few to beat the baseline surely; that the gate refuses then is tested
     # in components/test_evaluation_gates.py.
-    "gates": d.Gates(min_gain_over_baseline=-0.1, champion_margin=0.5, min_rows=2_000, min_days=7),
+    "gates": d.Gates(
+        min_gain_over_baseline=-0.1,
+        champion_margin=0.5,
+        min_calibration_slope=0.3,
+        min_rows=2_000,
+        min_days=7,
+    ),
     "monitoring": d.Monitoring(drift_window_days=7, report_rows=500),
 }
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Locator, Page, expect, sync_playwright
 
+from mlops_assets.ml.gates import JUDGED
 from mlops_assets_tests.integration.served import Served, served
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
@@ -19,10 +20,6 @@ ARGUMENTS = [
     "--disable-background-networking", "--disable-component-update", "--disable-sync",
 ]  # fmt: skip
 PATIENCE_MS = 60_000
-GATES = [
-    "enough_rows", "gain_over_baseline", "leak_suspect", "not_worse_than_champion",
-    "sound_scores", "untouched_rows",
-]  # fmt: skip
 
 
 def _chromium() -> str:
@@ -65,7 +62,7 @@ def test_the_graph_shows_the_groups_and_opens_a_product(ui: Served, page: Page) 
 
 def test_the_evaluation_shows_its_gates(ui: Served, page: Page) -> None:
     page.goto(f"{ui.dagster}/assets/flight_delays/evaluation?view=checks")
-    for gate in GATES:
+    for gate in JUDGED:
         expect(page.get_by_text(gate, exact=True).first).to_be_visible()
     expect(page.get_by_text("Succeeded").first).to_be_visible()
 

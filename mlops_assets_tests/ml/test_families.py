@@ -208,6 +208,31 @@ def test_saved_and_loaded_it_predicts_the_same(model, folder):
     assert loaded.family == model.family
 
 
+def test_xgboost_says_the_same_of_rows_in_single_precision():
+    """It predicts on half the bytes; whatever it is given, it compares in single precision."""
+    model = fit("xgboost")
+    double = model.booster.inplace_predict(model.encoder.matrix(TEST.frame), missing=np.nan)
+    assert np.array_equal(model.predict(TEST.frame), double.astype(np.float64))
+
+
+AGAIN = """
+import sys
+from pathlib import Path
+from mlops_assets.ml.families import save_model
+from mlops_assets_tests.ml.test_families import fit
+save_model(fit(sys.argv[1]), Path(sys.argv[2]))
+"""
+
+
+def test_fitted_again_by_another_process_its_files_are_the_same(model, folder, tmp_path):
+    """A version is known by the digest of its files."""
+    other = tmp_path / "again"
+    command = [sys.executable, "-W", "ignore", "-c", AGAIN, model.family, str(other)]
+    subprocess.run(command, check=True)
+    ours, theirs = ({f.name: f.read_bytes() for f in d.iterdir()} for d in (folder, other))
+    assert ours == theirs
+
+
 def test_no_file_is_a_pickle(folder):
     for path in folder.iterdir():
         assert path.suffix in {".json", ".safetensors", ".skops", ".ubj"}

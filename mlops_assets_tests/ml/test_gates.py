@@ -1,19 +1,14 @@
 """gates.py: each gate passes what it should, and nothing passes for want of evidence."""
 
-from datetime import date, timedelta
-
 import numpy as np
 import pytest
 
 from mlops_assets.ml.gates import (
-    REQUIRED,
-    decide,
-    enough_rows,
+    calibrated,
     gain_over_baseline,
     leak_suspect,
     not_worse_than_champion,
     sound_scores,
-    untouched_rows,
 )
 
 ROWS, DAYS = 3_000, 30
@@ -24,8 +19,6 @@ LABEL = (RNG.random(ROWS) < TRUE_CHANCE).astype(int)
 GOOD = np.clip(TRUE_CHANCE, 0.01, 0.99)
 CONSTANT = np.full(ROWS, LABEL.mean())
 WORSE = np.clip(GOOD + RNG.normal(0, 0.05, ROWS), 0.01, 0.99)
-EVALUATION = [date(2013, 8, 1) + timedelta(days=int(d)) for d in DAY]
-BEFORE = date(2013, 7, 31)
 
 
 def test_gain_over_baseline_passes_with_both_numbers_and_the_margin():
@@ -87,6 +80,7 @@ def test_no_gate_passes_what_cannot_be_judged(p, label):
         lambda: not_worse_than_champion(label, baseline, p, block, margin=0.1),
         lambda: not_worse_than_champion(label, p, None, block, margin=0.1),
         lambda: leak_suspect(label, p),
+        lambda: calibrated(label, p, block, min_slope=0.7),
     ):
         with pytest.raises(ValueError):
             judge()
@@ -100,6 +94,8 @@ def test_a_limit_that_is_no_number_is_refused(bad):
         not_worse_than_champion(LABEL, GOOD, CONSTANT, DAY, margin=bad)
     with pytest.raises(ValueError, match="expected"):
         leak_suspect(LABEL, GOOD, limit=bad)
+    with pytest.raises(ValueError, match="expected"):
+        calibrated(LABEL, GOOD, DAY, min_slope=bad)
 
 
 def test_a_negative_margin_is_refused():
@@ -127,65 +123,47 @@ def test_sound_scores_fail_on_constants_and_on_what_is_no_number():
     assert sound_scores(None, LABEL).passed is False
 
 
-@pytest.mark.parametrize(
-    ("rows", "days", "passed"), [(100, 7, True), (99, 7, False), (100, 6, False)]
-)
-def test_enough_rows_needs_rows_and_days(rows, days, passed):
-    outcome = enough_rows(rows, days, 100, 7)
-    assert outcome.passed is passed
-    assert (outcome.margin >= 0) is passed
+def test_the_reason_why_there_are_no_scores_is_told():
+    outcome = sound_scores(np.full(ROWS, np.nan), LABEL, "it reads a column that is not there")
+    assert (outcome.passed, outcome.detail) == (False, "it reads a column that is not there")
 
 
-def test_zero_rows_never_suffice():
-    assert enough_rows(0, 0, 0, 0).passed is False
+def times_as_sure(by: float) -> np.ndarray:
+    odds = by * np.log(GOOD / (1 - GOOD))
+    return 1 / (1 + np.exp(-odds))
 
 
-def test_untouched_rows_name_the_model_that_saw_them():
-    models = {"candidate": BEFORE, "champion": date(2013, 8, 2)}
-    outcome = untouched_rows(EVALUATION, models)
+def test_a_model_as_sure_as_it_may_be_is_calibrated_whatever_the_season():
+    assert calibrated(LABEL, GOOD, DAY, min_slope=0.7).passed
+    odds = np.log(GOOD / (1 - GOOD)) + 0.5
+    assert calibrated(LABEL, 1 / (1 + np.exp(-odds)), DAY, min_slope=0.7).passed
+    assert calibrated(LABEL, times_as_sure(0.5), DAY, min_slope=0.7).passed
+
+
+@pytest.mark.parametrize("by", [2, 3, -1])
+def test_a_model_that_is_too_sure_is_not(by):
+    outcome = calibrated(LABEL, times_as_sure(by), DAY, min_slope=0.7)
     assert outcome.passed is False
-    assert "champion saw days through 2013-08-02" in outcome.detail
-    assert "candidate" not in outcome.detail
-    assert outcome.value == 200
-    assert untouched_rows(EVALUATION, {"candidate": BEFORE}).passed is True
+    assert outcome.value == pytest.approx(1 / by, abs=0.15)
+    assert outcome.low < outcome.value < outcome.high
+    assert outcome.margin == pytest.approx(outcome.low - 0.7)
+
+
+def test_too_sure_is_refused_even_where_the_log_loss_beats_the_baseline():
+    sure = times_as_sure(1.7)
+    assert gain_over_baseline(LABEL, sure, CONSTANT, DAY).passed
+    assert calibrated(LABEL, sure, DAY, min_slope=0.7).passed is False
 
 
 @pytest.mark.parametrize(
-    ("days", "models"),
+    ("label", "score", "says"),
     [
-        (EVALUATION, {"candidate": EVALUATION[0]}),
-        (EVALUATION, {"candidate": None}),
-        (EVALUATION, {}),
-        ([], {"candidate": BEFORE}),
+        (np.ones(ROWS), GOOD, "both classes"),
+        (LABEL, CONSTANT, "there is no slope"),
+        (LABEL, np.where(LABEL == 1, 0.9, 0.1), "separate the labels"),
     ],
 )
-def test_untouched_rows_fail_without_proof(days, models):
-    assert untouched_rows(days, models).passed is False
-
-
-def outcomes():
-    return [
-        sound_scores(GOOD, LABEL),
-        enough_rows(ROWS, DAYS, 100, 7),
-        untouched_rows(EVALUATION, {"candidate": BEFORE}),
-        leak_suspect(LABEL, GOOD),
-        gain_over_baseline(LABEL, GOOD, CONSTANT, DAY),
-        not_worse_than_champion(LABEL, GOOD, None, DAY, margin=0.01),
-    ]
-
-
-def test_all_gates_passed_decide_for_it():
-    assert {outcome.name for outcome in outcomes()} == REQUIRED
-    assert decide(outcomes()) is True
-
-
-@pytest.mark.parametrize("absent", range(6))
-def test_an_absent_gate_decides_against_it(absent):
-    judged = outcomes()
-    del judged[absent]
-    assert decide(judged) is False
-
-
-def test_a_failed_gate_decides_against_it_even_beside_a_passed_twin():
-    assert decide([*outcomes(), enough_rows(1, 1, 100, 7)]) is False
-    assert decide([], required=()) is False
+def test_what_has_no_slope_is_not_calibrated(label, score, says):
+    outcome = calibrated(label, score, DAY, min_slope=0.7)
+    assert (outcome.passed, outcome.value) == (False, None)
+    assert says in outcome.detail

@@ -178,6 +178,51 @@ def test_a_missing_column_is_named(side, column, definition):
         look_up(sides["spine"], sides["table"].lazy(), definition)
 
 
+def test_times_of_two_types_are_refused():
+    at = pl.Series([START], dtype=pl.Datetime("ms", "UTC"))
+    spine = pl.DataFrame([(0, "AA", "EWR", START)], schema=SPINE, orient="row")
+    table = pl.DataFrame(schema=TABLE | {"x": pl.Int64}).lazy()
+    with pytest.raises(TypeError, match=r"prediction_time is Datetime.*'ms'.*cast one"):
+        look_up(spine.with_columns(at.alias(PREDICTION_TIME)), table, Latest(KEYS, {"value": "x"}))
+
+
+@pytest.mark.parametrize("unit", ["ms", "us", "ns"])
+def test_a_window_is_as_long_in_any_unit_of_time(unit):
+    moments = [START - 2 * HOUR, START - HOUR]
+    table = pl.DataFrame(
+        [("AA", "EWR", at, at, 1, 2, 8) for at in moments], schema=TABLE | SUMS, orient="row"
+    )
+    spine = pl.DataFrame([(0, "AA", "EWR", START)], schema=SPINE, orient="row")
+    spine, table = (f.cast({pl.Datetime: pl.Datetime(unit, "UTC")}) for f in (spine, table))
+    definition = Trailing(KEYS, "route", {"delay": ("delay", "late")}, WINDOWS)
+    found = look_up(spine, table.lazy(), definition)
+    assert found.row(0)[-2:] == (8.0, 8.0)
+    assert look_up(spine, table.lazy().with_columns(pl.col("delay") * 2), definition)[
+        "route_delay_2h"
+    ].to_list() == [16.0]
+
+
+def test_a_sum_that_is_no_whole_number_is_refused():
+    """One not-a-number would be in every later sum, of all keys."""
+    table = pl.DataFrame(schema=TABLE | SUMS | {"delay": pl.Float64}).lazy()
+    with pytest.raises(TypeError, match="the sum 'delay' is Float64; keep whole numbers"):
+        look_up(pl.DataFrame(schema=SPINE), table, Trailing(KEYS, "route", RATIOS, WINDOWS))
+
+
+def test_a_row_without_a_time_is_never_known_and_one_asked_at_no_time_knows_nothing():
+    table = pl.DataFrame(
+        [("AA", "EWR", START, None, 1, 2, 8), ("AA", "EWR", START, START, 1, 1, 5)],
+        schema=TABLE | SUMS,
+        orient="row",
+    )
+    asked = [(0, "AA", "EWR", START), (1, "AA", "EWR", None)]
+    spine = pl.DataFrame(asked, schema=SPINE, orient="row")
+    found = look_up(spine, table.lazy(), Trailing(KEYS, "route", RATIOS, WINDOWS))
+    assert found["route_mean_delay_2h"].to_list() == [5.0, None]
+    found = look_up(spine, table.lazy(), Latest(KEYS, {"value": "delay"}))
+    assert found["value"].to_list() == [5, None]
+
+
 def local_midnight(day):
     return datetime(day.year, day.month, day.day, tzinfo=NEW_YORK).astimezone(UTC)
 

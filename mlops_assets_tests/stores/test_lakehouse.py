@@ -6,12 +6,15 @@ from datetime import UTC, date, datetime, timedelta
 
 import polars as pl
 import pytest
+from deltalake import write_deltalake
+from deltalake.exceptions import DeltaError
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
+from mlops_assets.stores import delta_writes
 from mlops_assets.stores.content import content_hashes
-from mlops_assets.stores.lakehouse import Commit, Lakehouse, TableNotFound
+from mlops_assets.stores.lakehouse import Commit, Lakehouse, TableNotFound, WriteConflict
 
 TABLE = "nyc_flights/flight_events"
 DAYS = [date(2013, 3, 1) + timedelta(days=offset) for offset in range(4)]
@@ -225,34 +228,125 @@ def test_a_name_is_lower_case_words(lakehouse, name):
         lakehouse.exists(name)
 
 
-def write_one_day_five_times(uri, offset, barrier):
+def test_a_frame_without_an_added_column_reads_null_there(lakehouse):
+    """As an older program writes it."""
+    write_days(lakehouse, events(DAYS[0]).with_columns(carrier=pl.lit("UA")), KEYS[0])
+    write_days(lakehouse, events(DAYS[1]), KEYS[1])
+    lakehouse.append(TABLE, events(DAYS[2]), Commit())
+    old = events(*DAYS[1:3]).with_columns(carrier=pl.lit(None, pl.String))
+    assert_holds(lakehouse, old, first=KEYS[1])
+    assert lakehouse.schema(TABLE) == old.schema
+
+
+def test_a_table_whose_creation_was_killed_is_none_and_can_be_created(lakehouse, tmp_path):
+    log = tmp_path / "lake" / TABLE / "_delta_log"
+    log.mkdir(parents=True)
+    (log / "00000000000000000000.json#1").write_text('{"commitInfo":')
+    (log.parent / f"date={KEYS[0]}").mkdir()
+    (log.parent / f"date={KEYS[0]}" / "part-0.parquet").write_bytes(b"PAR1")
+    assert lakehouse.tables() == []
+    assert not lakehouse.exists(TABLE)
+    write_days(lakehouse, events(DAYS[0]), KEYS[0])
+    assert_holds(lakehouse, events(DAYS[0]))
+    assert lakehouse.tables() == [TABLE]
+
+
+# --- vacuum ----------------------------------------------------------------------------------
+
+
+def test_a_vacuum_leaves_past_versions_unless_it_is_forced(lakehouse):
+    """Training sets pin versions, for as long as the table lives."""
+    write_days(lakehouse, events(DAYS[0]), KEYS[0])
+    write_days(lakehouse, events(DAYS[0], delay=1.0), KEYS[0])
+    delta = lakehouse.delta(TABLE)
+    assert delta.vacuum(dry_run=False) == []
+    with pytest.raises(DeltaError, match="retention"):
+        delta.vacuum(retention_hours=24 * 365, dry_run=False)
+    assert_holds(lakehouse, events(DAYS[0]), version=0)
+
+
+def test_a_forced_vacuum_during_a_read_is_an_error_that_names_the_table_never_other_rows(lakehouse):
+    write_days(lakehouse, events(*DAYS[:2]), *KEYS[:2])
+    reading = lakehouse.scan(TABLE)
+    write_days(lakehouse, events(*DAYS[:2], delay=1.0), *KEYS[:2])
+    lakehouse.delta(TABLE).vacuum(
+        retention_hours=0, enforce_retention_duration=False, dry_run=False
+    )
+    with pytest.raises(FileNotFoundError, match=r"date=2013-03-0\d/part-"):
+        reading.collect()
+    assert_holds(lakehouse, events(*DAYS[:2], delay=1.0))
+
+
+# --- many writers ----------------------------------------------------------------------------
+
+WRITERS, COMMITS = 16, 20
+
+
+def write_a_day_again_and_again(uri, writer, day, barrier):
+    """Each commit replaces the day by rows that say whose it is."""
     lakehouse = Lakehouse(uri)
-    barrier.wait(timeout=60)
-    for attempt in range(5):
-        write_days(
-            lakehouse,
-            events(DAYS[offset], delay=float(attempt)),
-            KEYS[offset],
-            commit=Commit(run_id=f"writer {offset}"),
-        )
+    barrier.wait(timeout=120)
+    for number in range(COMMITS):
+        frame = events(day, delay=float(number)).with_columns(writer=pl.lit(writer))
+        write_days(lakehouse, frame, day.isoformat(), commit=Commit(f"{writer}-{number}"))
 
 
-def test_writers_of_different_days_lose_nothing(lakehouse):
-    """Four processes, also racing to create the table."""
+def at_once(lakehouse, days):
+    """One process a writer, all together; also racing to create the table."""
     spawn = multiprocessing.get_context("spawn")
-    barrier = spawn.Barrier(4)
+    barrier = spawn.Barrier(WRITERS)
     writers = [
-        spawn.Process(target=write_one_day_five_times, args=(lakehouse.uri, offset, barrier))
-        for offset in range(4)
+        spawn.Process(
+            target=write_a_day_again_and_again,
+            args=(lakehouse.uri, number, days[number % len(days)], barrier),
+        )
+        for number in range(WRITERS)
     ]
     for writer in writers:
         writer.start()
     for writer in writers:
-        writer.join(timeout=120)
-    assert [writer.exitcode for writer in writers] == [0] * 4
-    assert_holds(lakehouse, events(*DAYS, delay=4.0))
-    runs = lakehouse.history(TABLE)["run_id"].value_counts()
-    assert sorted(runs.rows()) == [(f"writer {offset}", 5) for offset in range(4)]
+        writer.join(timeout=300)
+    assert [writer.exitcode for writer in writers] == [0] * WRITERS
+    committed = lakehouse.history(TABLE)["run_id"].to_list()
+    assert sorted(committed) == sorted(f"{w}-{n}" for w in range(WRITERS) for n in range(COMMITS))
+    return committed[0]
+
+
+@pytest.mark.slow
+def test_writers_of_different_days_lose_nothing(lakehouse):
+    days = [DAYS[0] + timedelta(days=number) for number in range(WRITERS)]
+    at_once(lakehouse, days)
+    rows = lakehouse.scan(TABLE).collect()
+    assert rows.height == 2 * WRITERS
+    assert set(rows.select("date", "writer", "delay").unique().rows()) == {
+        (day, number, COMMITS - 1.0) for number, day in enumerate(days)
+    }
+
+
+@pytest.mark.slow
+def test_writers_of_the_same_day_take_turns_and_the_last_one_is_there_whole(lakehouse):
+    last = at_once(lakehouse, DAYS[:1])
+    writer, number = map(int, last.split("-"))
+    assert_holds(
+        lakehouse, events(DAYS[0], delay=float(number)).with_columns(writer=pl.lit(writer))
+    )
+
+
+def test_a_writer_who_never_comes_first_says_so(lakehouse, monkeypatch):
+    """Another one commits between each look at the table and the commit that follows it."""
+    write_days(lakehouse, events(DAYS[0]), KEYS[0])
+    look = delta_writes.stored_form
+
+    def meanwhile(frame):
+        lakehouse.delta(TABLE).delete()
+        write_deltalake(lakehouse.delta(TABLE), events(DAYS[0], delay=5.0), mode="append")
+        return look(frame)
+
+    monkeypatch.setattr(delta_writes, "stored_form", meanwhile)
+    monkeypatch.setattr(delta_writes, "_PATIENCE_SECONDS", 0.5)
+    with pytest.raises(WriteConflict, match=f"{TABLE}: other writers committed first each time"):
+        write_days(lakehouse, events(DAYS[0], delay=9.0), KEYS[0])
+    assert_holds(lakehouse, events(DAYS[0], delay=5.0))
 
 
 def test_a_year_in_one_commit_and_a_day_are_fast(lakehouse):

@@ -1,6 +1,7 @@
 """The model registry on a real MLflow database: trainings, versions, aliases and their files."""
 
 import multiprocessing
+import shutil
 import subprocess
 import sys
 import threading
@@ -15,6 +16,7 @@ import polars as pl
 import pytest
 
 from mlops_assets.ml.families import FeatureColumns, FitOptions, Labelled, family, save_model
+from mlops_assets.stores.mlflow_client import DatabaseUnavailable
 from mlops_assets.stores.model_package import folder_digest
 from mlops_assets.stores.model_registry import (
     CHAMPION,
@@ -256,6 +258,35 @@ def test_changed_files_are_not_served(shared, product, model_folder):
         shared.load(made)
     with pytest.raises(DigestMismatch):
         shared.download(replace(shared.get(product, 1), digest="0" * 64))
+
+
+def test_files_that_are_gone_are_named_with_what_to_do(shared, product, model_folder):
+    made = register(shared, product, model_folder)
+    files = shared.download(made)
+    shutil.rmtree(files)
+    gone = f"{product} 1: its files are gone from {files}; put them back from a backup, or move"
+    with pytest.raises(DigestMismatch, match=gone):
+        shared.load(made)
+
+
+def test_what_a_training_wrote_down_is_read_back_or_missed(shared, product):
+    with shared.training_run(product, tags={}) as run:
+        run.log_json("inputs.json", {"table": 3})
+    assert shared.run_json(run.run_id, "inputs.json") == {"table": 3}
+    with pytest.raises(LookupError, match=f"training {run.run_id} keeps no other.json"):
+        shared.run_json(run.run_id, "other.json")
+
+
+def test_a_database_that_was_removed_under_a_process_is_said(tmp_path):
+    registry = registry_in(tmp_path)
+    assert registry.versions(PRODUCT) == []
+    database = tmp_path / "db" / "mlflow.db"
+    aside = database.rename(tmp_path / "aside.db")
+    removed = f"{database} was removed or replaced while this process had it open"
+    with pytest.raises(DatabaseUnavailable, match=removed):
+        registry.versions(PRODUCT)
+    aside.rename(database)
+    assert registry.versions(PRODUCT) == []
 
 
 def test_the_digest_sees_names_contents_and_borders(tmp_path):

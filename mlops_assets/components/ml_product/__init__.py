@@ -6,9 +6,9 @@ feature_view   1   the rows to predict, with what was known at their prediction 
 training_set   2   labelled rows through the cut-off, with the versions they were made of
 training       3   one fit a family
 selection      4   the leaderboard, and the candidate
-evaluation     5   the candidate is judged; report.py has the figures and the gates
+evaluation     5   the candidate is judged: report.py by its scores, evidence.py by its rows
 packaging      6   the Bento, built and tried
-promotion      7   the champion alias, approved by a person if asked
+promotion      7   the champion alias, approved by a person if asked; incumbent.py says what serves
 scoring        8   predictions, append-only
 performance    9   how the predictions did, once the labels are there
 drift         10   how far what is scored has moved

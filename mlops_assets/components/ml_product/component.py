@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
-import dagster as dg
-from pydantic import Field
+from collections.abc import Iterator
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
 
+import dagster as dg
+from dagster.components.core.decl import YamlDecl
+from dagster_shared.yaml_utils.source_position import SourcePosition
+from pydantic import BaseModel, ConfigDict, Field
+
+from mlops_assets.components.loading import BrokenDeclaration, Problem
 from mlops_assets.components.ml_product import declaration as d
 from mlops_assets.components.ml_product.drift import drift_asset
 from mlops_assets.components.ml_product.evaluation import evaluation_asset
 from mlops_assets.components.ml_product.feature_view import feature_view
 from mlops_assets.components.ml_product.packaging import bento_asset
 from mlops_assets.components.ml_product.performance import performance_asset
+from mlops_assets.components.ml_product.problems import problems
 from mlops_assets.components.ml_product.product import Product
 from mlops_assets.components.ml_product.promotion import champion_assets
+from mlops_assets.components.ml_product.reading import Finding, read
 from mlops_assets.components.ml_product.retraining import approve_job, retrain_job
 from mlops_assets.components.ml_product.scoring import predictions_asset
 from mlops_assets.components.ml_product.selection import candidate_asset, leaderboard_asset
@@ -20,7 +30,24 @@ from mlops_assets.components.ml_product.training import fit_asset
 from mlops_assets.components.ml_product.training_set import training_set
 
 
-class MLProduct(dg.Component, dg.Model, dg.Resolvable):
+class Attributes(BaseModel):
+    """What a defs.yaml gives, whatever it is; described as what `MLProduct` takes."""
+
+    model_config = ConfigDict(extra="allow")
+
+    @classmethod
+    def model_json_schema(cls, *args: Any, **options: Any) -> dict[str, Any]:
+        """The fields with their types as help for editors and the UI, none of them binding."""
+        schema = MLProduct.model_json_schema(*args, **options)
+        said = ("title", "description", "default")
+        described = {
+            name: {k: field[k] for k in said if k in field} | {"anyOf": [field, {}]}
+            for name, field in schema["properties"].items()
+        }
+        return schema | {"properties": described, "additionalProperties": True, "required": []}
+
+
+class MLProduct(dg.Component, dg.Model):
     """A prediction problem: what to predict, from what, how well, and when to say yes."""
 
     description: str = Field(description="The question that a prediction answers.")
@@ -31,24 +58,35 @@ class MLProduct(dg.Component, dg.Model, dg.Resolvable):
     features: d.Features = Field(description="What the model reads.")
     training: d.Training = Field(description="How a candidate comes about.")
     gates: d.Gates = Field(default=d.Gates(), description="What a candidate must meet.")
+    serving: d.Serving = Field(default=d.Serving(), description="What the served model may cost.")
     promotion: d.Promotion = Field(default=d.Promotion(), description="Who says yes.")
     monitoring: d.Monitoring = Field(default=d.Monitoring(), description="What is watched.")
 
+    @classmethod
+    def get_model_cls(cls) -> type[BaseModel]:
+        """Anything, so that `load` can name everything that is wrong and not only the first."""
+        return Attributes
+
+    @classmethod
+    def load(cls, attributes: BaseModel | None, context: dg.ComponentLoadContext) -> MLProduct:
+        """The declaration, read and checked.
+
+        Raises:
+            BrokenDeclaration: with everything that is wrong.
+        """
+        given = (
+            context.resolution_context.resolve_value(attributes.model_dump()) if attributes else {}
+        )
+        declared, findings = read(cls, given)
+        findings += [*problems(declared.product(context.path.name)), *_namesakes(context)]
+        if findings:
+            raise BrokenDeclaration(_placed(finding, context) for finding in findings)
+        return declared
+
     def product(self, name: str) -> Product:
-        """The declaration under its name, resolved and checked."""
-        return Product(
-            name=name,
-            description=self.description,
-            owners=tuple(self.owners),
-            problem=self.problem,
-            spine=self.spine,
-            label=self.label,
-            features=self.features,
-            training=self.training,
-            gates=self.gates,
-            promotion=self.promotion,
-            monitoring=self.monitoring,
-        ).check()
+        """The declaration under its name; what it lacks is empty."""
+        declared = {f.name: getattr(self, f.name, "") for f in fields(Product) if f.name != "name"}
+        return Product(name=name, **declared | {"owners": tuple(declared["owners"])})
 
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
         """The assets of the product that its folder names, stage by stage."""
@@ -73,3 +111,26 @@ class MLProduct(dg.Component, dg.Model, dg.Resolvable):
                 *([approve_job(product)] if product.promotion.approval == "required" else []),
             ],
         )
+
+
+def _namesakes(context: dg.ComponentLoadContext) -> Iterator[Finding]:
+    """Other products whose folder has the same name, wherever it lies."""
+    for decl in context.component_tree.find_root_decl().iterate_all_component_decls():
+        if not isinstance(decl, YamlDecl) or decl.loc == context.component_loc:
+            continue
+        if decl.component_type is MLProduct and decl.context.path.name == context.path.name:
+            other = _position(decl, ())
+            file = Path(other.filename).relative_to(context.project_root)
+            says = f"is that of {file}:{other.start.line} too; rename one of the folders"
+            yield Finding((), f"the product's name {context.path.name!r} {says}")
+
+
+def _placed(finding: Finding, context: dg.ComponentLoadContext) -> Problem:
+    path = ("attributes", *finding.path) if finding.path else ()
+    position = _position(context.component_decl, path)
+    return Problem(Path(position.filename), position.start.line, str(finding))
+
+
+def _position(decl: Any, path: tuple[str | int, ...]) -> SourcePosition:
+    """Where a field stands; where it does not, the nearest that it belongs to."""
+    return decl.source_tree.source_position_tree.lookup_closest_and_path(path, None)[0]

@@ -6,28 +6,32 @@ from datetime import date
 from typing import Annotated, Any, Literal
 
 import dagster as dg
-from pydantic import Field
+from pydantic import BeforeValidator, ConfigDict, Field
 
 
-def _day(context: dg.ResolutionContext, value: Any) -> date:
+def _day(value: Any) -> date:
     try:
-        return date.fromisoformat(str(context.resolve_value(value)))
+        return date.fromisoformat(str(value))
     except ValueError:
-        raise ValueError(f"{value!r} is not a day; write it as 2013-07-31") from None
+        raise ValueError("is no day; write it as 2013-07-31") from None
 
 
-Day = Annotated[date, dg.Resolver(_day, model_field_type=str)]
+Day = Annotated[date, BeforeValidator(_day)]
 
 
-class Part(dg.Model, dg.Resolvable):
+class Part(dg.Model):
     """A part of the declaration; a field that is not known is an error."""
+
+    model_config = ConfigDict(allow_inf_nan=False)
 
 
 class Spine(Part):
     """The rows to predict."""
 
     table: str = Field(description="Raw table that holds them, domain/table.")
-    entity_keys: list[str] = Field(description="Columns that identify a row; `date` is its day.")
+    entity_keys: list[str] = Field(
+        min_length=1, description="Columns that identify a row; `date` is its day."
+    )
     lead_hours: float = Field(
         gt=0, description="Hours between the prediction and the row's own time."
     )
@@ -75,10 +79,15 @@ class Training(Part):
     )
     families: list[str] = Field(
         default=["hist_gradient_boosting", "xgboost", "embedding_mlp"],
+        min_length=1,
         description="Families that compete; each is a file in ml/families/.",
     )
     baseline: str = Field(
         default="logistic_regression", description="Family that every candidate must beat, untuned."
+    )
+    metric: str = Field(
+        default="log_loss",
+        description="What families are compared by and gates judge; a binary task has log_loss.",
     )
     search: Search = Field(default=Search(), description="Budget of the search.")
     threshold: Literal["f1", "accuracy", "youden"] = Field(
@@ -103,8 +112,32 @@ class Gates(Part):
     leak_auc: float = Field(
         default=0.82, gt=0.5, le=1, description="AUC from which on a leak is suspected."
     )
+    min_calibration_slope: float = Field(
+        default=0.7,
+        gt=0,
+        lt=1,
+        description="Least slope of the outcomes on the model's log-odds (lower bound); 1 is as"
+        " sure as it may be, 0.5 is twice too sure.",
+    )
     min_rows: int = Field(default=5_000, ge=1, description="Least rows to be judged on.")
     min_days: int = Field(default=14, ge=2, description="Least days to be judged on.")
+
+
+class Serving(Part):
+    """What the served model may cost, measured on the Bento that was built."""
+
+    single_row_ms: float = Field(
+        default=150,
+        gt=0,
+        description="95th percentile of a request of one row, in the best of rounds (ms).",
+    )
+    bulk_row_ms: float = Field(
+        default=2, gt=0, description="Time of each row in a request of many rows (ms)."
+    )
+    model_mb: float = Field(default=100, gt=0, description="Size of the model's files (MB).")
+    server_mb: float = Field(
+        default=1500, gt=0, description="Resident memory of the server and its workers (MB)."
+    )
 
 
 class Promotion(Part):

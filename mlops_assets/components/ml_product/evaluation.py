@@ -1,20 +1,23 @@
 """Stage 5: the report on the candidate, and the gates.
 
-Judged are the labelled days after the cut-off, on which neither the candidate, nor the baseline,
-nor the champion was trained. No thresholds here; they are the product's. Every outcome is a row in
-`gate_results` and a blocking check on the asset.
+Judged are the labelled days after the cut-off that the candidate and the champion say they were
+trained through; that it is true is one of the gates. No thresholds here; they are the product's.
+Every outcome is a row in `gate_results` and a blocking check on the asset.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from datetime import UTC, date, datetime
 from typing import Any
 
 import dagster as dg
+import numpy as np
 import polars as pl
 
 from mlops_assets.components.automation import content_changed
 from mlops_assets.components.metadata import picture, table
+from mlops_assets.components.ml_product.evidence import baseline_trained, recompute, trained
+from mlops_assets.components.ml_product.incumbent import GATE_RESULTS, incumbent, known_version
 from mlops_assets.components.ml_product.product import Product
 from mlops_assets.components.ml_product.report import Contender, Report, evaluate, summary_table
 from mlops_assets.components.ml_product.selection import CANDIDATE
@@ -27,25 +30,21 @@ from mlops_assets.components.ml_product.training_set import (
 )
 from mlops_assets.components.resources import LakehouseResource, ModelRegistryResource
 from mlops_assets.ml.families import load_model
-from mlops_assets.ml.gates import GateOutcome
+from mlops_assets.ml.gates import JUDGED, GateOutcome
 from mlops_assets.ml.pictures import Curves, by_month_picture, evaluation_picture
+from mlops_assets.ml.row_gates import (
+    distinct_rows,
+    enough_rows,
+    known_in_time,
+    same_schema,
+    untouched_rows,
+)
 from mlops_assets.stores.content import combine, content_hash
 from mlops_assets.stores.lakehouse import Commit, Lakehouse
-from mlops_assets.stores.model_registry import ModelRegistry, ModelVersion
+from mlops_assets.stores.model_registry import DigestMismatch, ModelRegistry, ModelVersion
 
 NAME = "evaluation"
 SEGMENTS = "evaluation_segments"
-GATE_RESULTS = "gate_results"
-
-GATES = {
-    "sound_scores": "Scores are probabilities, and more than one of them.",
-    "enough_rows": "There are enough rows and days to judge on.",
-    "untouched_rows": "No row that is judged was trained on, by any of the models.",
-    "leak_suspect": "The AUC is not too good to be true.",
-    "gain_over_baseline": "Log loss is below the baseline's, paired, beyond chance.",
-    "not_worse_than_champion": "Log loss is not above the champion's by more than the margin.",
-}
-"""Each required gate, and what it says."""
 
 
 def evaluation_asset(product: Product) -> dg.AssetsDefinition:
@@ -54,14 +53,14 @@ def evaluation_asset(product: Product) -> dg.AssetsDefinition:
 
     @product.asset(
         NAME,
-        product.code_version(evaluate, product.gates),
+        product.code_version(evaluate, product.gates, judge_rows),
         kinds=["polars", "mlflow"],
         description="The candidate beside the baseline and the champion, on days that none of them"
         " was trained on; its checks are the promotion gates.",
         deps=[product.key(CANDIDATE)],
         check_specs=[
             dg.AssetCheckSpec(name, asset=key, blocking=True, description=says)
-            for name, says in sorted(GATES.items())
+            for name, says in JUDGED.items()
         ],
         automation_condition=content_changed(product.table(CANDIDATE)),
     )
@@ -72,14 +71,18 @@ def evaluation_asset(product: Product) -> dg.AssetsDefinition:
     ) -> Iterator[Any]:
         store, models = lakehouse.store, registry.store
         record = store.scan(product.table(CANDIDATE)).collect().row(0, named=True)
-        version = models.get(product.name, record["model_version"])
-        rows = judged_rows(store, product, models, version)
-        candidate = contender(models, version, "candidate", rows)
-        baseline = _baseline(models, version, record["baseline_run"], rows)
-        present = models.champion(product.name)
+        version = known_version(store, models, product.name, record["model_version"])
+        present = incumbent(store, models, product.name)
+        rows = judged_rows(store, product, version, present)
+        candidate = _candidate(models, version, rows)
+        baseline = _baseline(models, record["baseline_run"], rows)
         champion = contender(models, present, "champion", rows) if present else None
         report = evaluate(rows, candidate, baseline, champion, product.gates)
-        write_outcomes(store, product, version, report.outcomes, context.run.run_id, NAME)
+        outcomes = [
+            *judge_rows(store, models, product, version, present, record["baseline_run"], rows),
+            *report.outcomes,
+        ]
+        write_outcomes(store, product, version, outcomes, context.run.run_id, NAME)
         metadata = _publish(store, models, product, version, rows, report, context.run.run_id,
                             [c for c in (candidate, baseline, champion) if c])  # fmt: skip
         data_version = combine(
@@ -88,31 +91,54 @@ def evaluation_asset(product: Product) -> dg.AssetsDefinition:
             champion=present.digest if present else "",
         )
         yield dg.MaterializeResult(data_version=dg.DataVersion(data_version), metadata=metadata)
-        yield from _checks(key, report.outcomes)
+        yield from checks(key, JUDGED, outcomes)
 
     return asset
 
 
 def judged_rows(
-    store: Lakehouse, product: Product, models: ModelRegistry, version: ModelVersion
+    store: Lakehouse, product: Product, version: ModelVersion, present: ModelVersion | None
 ) -> pl.DataFrame:
-    """Labelled rows after the last day that the candidate or the champion was trained on."""
-    present = models.champion(product.name)
+    """Labelled rows after the last day that the candidate or the champion was trained on.
+
+    None where no such day has its labels yet.
+    """
     through = max(trained_through(v) for v in (version, present) if v)
-    last = newest_labelled_day(store, product)
-    if last <= through:
-        raise dg.Failure(
-            f"{product.name}: no labelled day after {through}, the last that a model was trained"
-            f" on; the newest labelled day is {last}. Wait for labels, or cut off earlier.",
-            allow_retries=False,
-        )
+    last = max(newest_labelled_day(store, product), through)
     rows = labelled_rows(store, product, through, last)
     return rows.filter(pl.col(DAY) > through)
 
 
 def trained_through(version: ModelVersion) -> date:
-    """The last day that a version was trained or validated on."""
+    """The last day that a version was trained or validated on, as its tag says."""
     return date.fromisoformat(version.tags["cutoff"])
+
+
+def judge_rows(
+    store: Lakehouse,
+    models: ModelRegistry,
+    product: Product,
+    version: ModelVersion,
+    present: ModelVersion | None,
+    baseline_run: str,
+    rows: pl.DataFrame,
+) -> list[GateOutcome]:
+    """The gates on the rows, the columns and the features."""
+    limits, days = product.gates, rows[DAY]
+    known = {"candidate": trained(store, models, product, version, rows)}
+    known["baseline"] = baseline_trained(
+        store, models, product, baseline_run, trained_through(version), rows
+    )
+    if present:
+        known["champion"] = trained(store, models, product, present, rows)
+    first = days.min() if rows.height else None
+    return [
+        same_schema(models.columns(version), product.columns),
+        enough_rows(rows.height, days.n_unique(), limits.min_rows, limits.min_days),
+        distinct_rows(rows, product.spine.entity_keys),
+        untouched_rows(rows.height, first, known),  # type: ignore[arg-type]
+        known_in_time(recompute(store, models, product, version, rows), rows.height),
+    ]
 
 
 def contender(
@@ -120,7 +146,18 @@ def contender(
 ) -> Contender:
     """A registered version's scores of the rows."""
     scores = models.load(version).predict(rows)
-    return Contender(name, scores, float(version.tags["threshold"]), trained_through(version))
+    return Contender(name, scores, float(version.tags["threshold"]))
+
+
+def _candidate(models: ModelRegistry, version: ModelVersion, rows: pl.DataFrame) -> Contender:
+    """The candidate's scores; NaN, which a gate refuses, where it cannot score the rows."""
+    try:
+        return contender(models, version, "candidate", rows)
+    except DigestMismatch:
+        raise
+    except (ValueError, ArithmeticError) as error:
+        nothing = np.full(rows.height, np.nan)
+        return Contender("candidate", nothing, float(version.tags["threshold"]), str(error))
 
 
 def write_outcomes(
@@ -148,6 +185,24 @@ def write_outcomes(
     store.append(product.table(GATE_RESULTS), frame, Commit(run_id=run_id, note=stage))
 
 
+def checks(
+    key: dg.AssetKey, gates: Iterable[str], outcomes: list[GateOutcome]
+) -> Iterator[dg.AssetCheckResult]:
+    """A check result for each gate; one that was not judged fails."""
+    judged = {o.name: o for o in outcomes}
+    for name in gates:
+        outcome = judged.get(name)
+        facts = asdict(outcome) if outcome else {}
+        numbers = ("value", "limit", "margin", "low", "high", "rows")
+        yield dg.AssetCheckResult(
+            asset_key=key,
+            check_name=name,
+            passed=bool(outcome and outcome.passed),
+            description=outcome.detail if outcome else "not judged: see the gates that failed",
+            metadata={k: facts[k] for k in numbers if facts.get(k) is not None},
+        )
+
+
 _OUTCOME_SCHEMA: dict[str, Any] = {
     "model_version": pl.Int64, "digest": pl.String, "stage": pl.String, "gate": pl.String,
     "passed": pl.Boolean, "value": pl.Float64, "limit": pl.Float64, "margin": pl.Float64,
@@ -156,28 +211,10 @@ _OUTCOME_SCHEMA: dict[str, Any] = {
 }  # fmt: skip
 
 
-def _baseline(
-    models: ModelRegistry, version: ModelVersion, run_id: str, rows: pl.DataFrame
-) -> Contender:
+def _baseline(models: ModelRegistry, run_id: str, rows: pl.DataFrame) -> Contender:
     model = load_model(models.run_files(run_id, MODEL_FOLDER))
     threshold = float(models.run_param(run_id, "threshold"))
-    return Contender("baseline", model.predict(rows), threshold, trained_through(version))
-
-
-def _checks(key: dg.AssetKey, outcomes: list[GateOutcome]) -> Iterator[dg.AssetCheckResult]:
-    judged = {o.name: o for o in outcomes}
-    for name in sorted(GATES):
-        outcome = judged.get(name)
-        facts = asdict(outcome) if outcome else {}
-        numbers = ("value", "limit", "margin", "low", "high", "rows")
-        shown = {k: facts[k] for k in numbers if facts.get(k) is not None}
-        yield dg.AssetCheckResult(
-            asset_key=key,
-            check_name=name,
-            passed=bool(outcome and outcome.passed),
-            description=outcome.detail if outcome else "not judged: the scores are not sound",
-            metadata=shown,
-        )
+    return Contender("baseline", model.predict(rows), threshold)
 
 
 def _publish(

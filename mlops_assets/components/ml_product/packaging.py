@@ -1,10 +1,12 @@
 """Stage 6: the candidate as a Bento, built once for equal content, started and tried.
 
-The trial is a gate: the running Bento answers real rows as the batch path does, or the check fails
-and nothing downstream runs.
+The trial is three gates: the running Bento answers real rows as the batch path does, within its
+budget of time, and it is within its budget of size. Where a check fails nothing downstream runs.
 """
 
+import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -12,8 +14,10 @@ import numpy as np
 import polars as pl
 
 from mlops_assets.components.automation import content_changed
+from mlops_assets.components.ml_product.declaration import Serving
 from mlops_assets.components.ml_product.evaluation import NAME as EVALUATION
-from mlops_assets.components.ml_product.evaluation import judged_rows, write_outcomes
+from mlops_assets.components.ml_product.evaluation import checks, judged_rows, write_outcomes
+from mlops_assets.components.ml_product.incumbent import incumbent, known_version
 from mlops_assets.components.ml_product.product import Product
 from mlops_assets.components.ml_product.selection import CANDIDATE
 from mlops_assets.components.resources import (
@@ -21,17 +25,25 @@ from mlops_assets.components.resources import (
     LakehouseResource,
     ModelRegistryResource,
 )
-from mlops_assets.ml.gates import GateOutcome
+from mlops_assets.ml.cost_gates import fast_enough, small_enough
+from mlops_assets.ml.families import load_model
+from mlops_assets.ml.gates import TRIED, GateOutcome
 from mlops_assets.stores.bento_store import BentoBuild, BentoStore, RunningBento
 from mlops_assets.stores.content import combine
 from mlops_assets.stores.lakehouse import Commit
 from mlops_assets.stores.model_registry import ModelRegistry, ModelVersion
 
 NAME = "bento"
-GATE = "answers_as_batch"
 TOLERANCE = 1e-6
 """Greatest difference of a probability; a row alone and in a batch may round differently."""
 ROWS = 32
+"""Rows whose answers are compared."""
+BULK_ROWS = 512
+"""Rows of a request that is timed; fewer where fewer were judged."""
+ROUNDS, REQUESTS = 5, 10
+"""Rounds of timed requests of one row, of which the quietest counts, and requests of each."""
+LONGEST_SECONDS = 5.0
+"""After which no further round begins; a model that is slow shows it in one."""
 
 
 def build(
@@ -65,7 +77,7 @@ def compare(bento: RunningBento, rows: pl.DataFrame, expected: np.ndarray) -> Ga
     worst = float(np.max(np.abs(answers - expected))) if same_shape else float("inf")
     passed = same_shape and worst <= TOLERANCE
     return GateOutcome(
-        name=GATE,
+        name="answers_as_batch",
         passed=passed,
         value=worst,
         limit=TOLERANCE,
@@ -78,17 +90,57 @@ def compare(bento: RunningBento, rows: pl.DataFrame, expected: np.ndarray) -> Ga
     )
 
 
+def time_requests(bento: RunningBento, rows: pl.DataFrame, budget: Serving) -> GateOutcome:
+    """Time requests of one row, and of all rows at once, to a Bento that is warm."""
+    bulk = rows.fill_nan(None).to_dicts()
+    bento.predict(bulk)
+    single: list[list[float]] = []
+    many: list[float] = []
+    end = time.perf_counter() + LONGEST_SECONDS
+    while len(single) < ROUNDS and (not single or time.perf_counter() < end):
+        single.append([_seconds(bento, bulk[:1]) for _ in range(REQUESTS)])
+        many.append(_seconds(bento, bulk))
+    return fast_enough(
+        single,
+        many,
+        len(bulk),
+        single_ms=budget.single_row_ms,
+        bulk_row_ms=budget.bulk_row_ms,
+    )
+
+
+def try_out(
+    bento: RunningBento,
+    rows: pl.DataFrame,
+    model_folder: Path,
+    budget: Serving,
+) -> list[GateOutcome]:
+    """The gates on a running Bento, asked for real rows."""
+    expected = load_model(model_folder).predict(rows.head(ROWS))
+    files = sum(path.stat().st_size for path in model_folder.rglob("*") if path.is_file())
+    return [
+        compare(bento, rows.head(ROWS), expected),
+        time_requests(bento, rows, budget),
+        small_enough(
+            files, bento.memory_bytes(), model_mb=budget.model_mb, server_mb=budget.server_mb
+        ),
+    ]
+
+
 def bento_asset(product: Product) -> dg.AssetsDefinition:
-    """The asset, with its trial as a blocking check."""
+    """The asset, with its trial as blocking checks."""
     key = product.key(NAME)
 
     @product.asset(
         NAME,
-        product.code_version(build, product.columns),
+        product.code_version(build, product.columns, try_out, product.serving),
         kinds=["bentoml"],
         description="The candidate as a Bento: built, started, and tried on real rows.",
         deps=[product.key(CANDIDATE), product.key(EVALUATION)],
-        check_specs=[dg.AssetCheckSpec(GATE, asset=key, blocking=True)],
+        check_specs=[
+            dg.AssetCheckSpec(name, asset=key, blocking=True, description=says)
+            for name, says in TRIED.items()
+        ],
         automation_condition=content_changed(product.table(EVALUATION), gated=True),
     )
     def asset(
@@ -99,17 +151,19 @@ def bento_asset(product: Product) -> dg.AssetsDefinition:
     ) -> Iterator[Any]:
         store, models = lakehouse.store, registry.store
         record = store.scan(product.table(CANDIDATE)).collect().row(0, named=True)
-        version = models.get(product.name, record["model_version"])
+        version = known_version(store, models, product.name, record["model_version"])
         built = build(bentos.store, models, product, version)
-        rows = judged_rows(store, product, models, version).head(ROWS)
+        present = incumbent(store, models, product.name)
+        rows = judged_rows(store, product, version, present).head(BULK_ROWS)
         features = rows.select(product.columns.names)
         with bentos.store.serve(built.tag) as running:
-            outcome = compare(running, features, models.load(version).predict(features))
-        write_outcomes(store, product, version, [outcome], context.run.run_id, NAME)
+            outcomes = try_out(running, features, models.download(version), product.serving)
+        write_outcomes(store, product, version, outcomes, context.run.run_id, NAME)
         row = {"tag": built.tag, "model_version": version.version, "path": str(built.path)}
         store.overwrite(product.table(NAME), pl.DataFrame([row]), Commit(run_id=context.run.run_id))
+        passed = all(outcome.passed for outcome in outcomes)
         yield dg.MaterializeResult(
-            data_version=dg.DataVersion(combine(tag=built.tag, passed=str(outcome.passed))),
+            data_version=dg.DataVersion(combine(tag=built.tag, passed=str(passed))),
             metadata={
                 "tag": built.tag,
                 "path": dg.MetadataValue.path(str(built.path)),
@@ -119,12 +173,12 @@ def bento_asset(product: Product) -> dg.AssetsDefinition:
                 "startup_seconds": running.startup_seconds,
             },
         )
-        yield dg.AssetCheckResult(
-            asset_key=key,
-            check_name=GATE,
-            passed=outcome.passed,
-            description=outcome.detail,
-            metadata={"value": outcome.value or 0.0, "limit": TOLERANCE, "rows": outcome.rows},
-        )
+        yield from checks(key, TRIED, outcomes)
 
     return asset
+
+
+def _seconds(bento: RunningBento, rows: list[dict[str, Any]]) -> float:
+    started = time.perf_counter()
+    bento.predict(rows)
+    return time.perf_counter() - started

@@ -1,12 +1,12 @@
 """A product: its declaration resolved to names, columns and functions, as the stages use it.
 
-No computation. A mistake in the declaration is found here, when the code location loads.
+No computation. What can be wrong with a declaration is found in problems.py.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date, timedelta
 from functools import cached_property
 from importlib import import_module
@@ -16,10 +16,15 @@ from typing import Any
 import dagster as dg
 
 from mlops_assets.components.code_version import code_version
+from mlops_assets.components.loading import told
 from mlops_assets.components.ml_product import declaration as d
 from mlops_assets.components.tables.feature_table import DEFINITIONS
-from mlops_assets.ml.families import FeatureColumns, families
+from mlops_assets.ml.families import FeatureColumns
 from mlops_assets.ml.point_in_time import Definition, days_back
+
+
+class Unresolved(ValueError):
+    """What a declaration names is not there."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +42,7 @@ class Product:
     gates: d.Gates
     promotion: d.Promotion
     monitoring: d.Monitoring
+    serving: d.Serving = field(default_factory=d.Serving)
 
     def table(self, name: str) -> str:
         """Name of one of the product's own tables."""
@@ -48,10 +54,19 @@ class Product:
 
     @cached_property
     def module(self) -> ModuleType:
-        """The problem: `DAYS`, `spine(...)` and `label(...)`, pure polars."""
-        module = import_module(self.problem)
+        """The problem: `DAYS`, `spine(...)` and `label(...)`, pure polars.
+
+        Raises:
+            Unresolved: it cannot be imported, or lacks one of these.
+        """
+        try:
+            module = import_module(self.problem)
+        except Exception as error:
+            raise Unresolved(f"{self.problem!r} cannot be imported: {told(error)}") from error
         if absent := [n for n in ("DAYS", "spine", "label") if not hasattr(module, n)]:
-            raise ValueError(f"{self.name}: {self.problem} lacks {', '.join(absent)}")
+            raise Unresolved(f"{self.problem!r} lacks {', '.join(absent)}")
+        if not isinstance(module.DAYS, dg.DailyPartitionsDefinition):
+            raise Unresolved(f"{self.problem!r} has DAYS {module.DAYS!r}, no daily partitions")
         return module
 
     @property
@@ -79,18 +94,13 @@ class Product:
     def definitions(self) -> dict[str, Definition]:
         """Feature table to what is looked up in it."""
         import_module(self.features.declared_in)
-        if unknown := [t for t in self.features.tables if t not in DEFINITIONS]:
-            raise ValueError(
-                f"{self.name}: no feature table {', '.join(unknown)} is declared in"
-                f" {self.features.declared_in}; there are {', '.join(sorted(DEFINITIONS))}"
-            )
         return {t: DEFINITIONS[t] for t in self.features.tables}
 
     def days_back(self, table: str) -> int:
         """Daily partitions before a row's own day that a feature table's look-up can reach."""
-        back = days_back(self.definitions[table], self.lead)
+        back = days_back(DEFINITIONS[table], self.lead)
         if back is None:
-            raise ValueError(f"{self.name}: {table} has no time to live; give its definition one")
+            raise Unresolved(f"{table!r} has no time to live; give its definition a ttl")
         return back
 
     @cached_property
@@ -101,27 +111,6 @@ class Product:
             numeric=(*self.features.numeric, *looked_up),
             categorical=tuple(self.features.categorical),
         )
-
-    def check(self) -> Product:
-        """Resolve everything once, so that a mistake shows when the code location loads.
-
-        Raises:
-            ValueError: naming the product, the field and what would be good.
-        """
-        known = families()
-        for family in [*self.training.families, self.training.baseline]:
-            if family not in known:
-                raise ValueError(
-                    f"{self.name}: training.families names {family!r}; there are {sorted(known)}"
-                )
-        first, last = self.days.get_first_partition_key(), self.days.get_last_partition_key()
-        if not str(first) < self.training.first_cutoff.isoformat() < str(last):
-            raise ValueError(
-                f"{self.name}: training.first_cutoff {self.training.first_cutoff} is not between"
-                f" {first} and {last}, the days of the spine"
-            )
-        _ = self.columns, [self.days_back(t) for t in self.features.tables]
-        return self
 
     def code_version(self, function: Any, *settings: Any) -> str:
         """Version of a stage: its function, and the parts of the declaration that it reads."""

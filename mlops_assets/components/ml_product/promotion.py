@@ -1,10 +1,13 @@
-"""Stage 7: the champion, which is what the registry's alias says and nothing else.
+"""Stage 7: the champion, which is what the registry's alias says, if it was promoted here.
 
 A version is promoted only when each required gate has passed for it, by its rows in `gate_results`.
+The check `alias_passed_gates` says whether what the alias names may serve; it is asked again while
+a daemon runs (defs/platform/registry_watch.py), since an alias can be moved by hand.
 With `promotion.approval: required` a passed candidate waits as a row in `promotions` until a person
 settles it, in the UI or by `mlops approve`.
 """
 
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
@@ -13,20 +16,25 @@ import polars as pl
 from pydantic import Field
 
 from mlops_assets.components.automation import content_changed
-from mlops_assets.components.ml_product.evaluation import GATE_RESULTS
-from mlops_assets.components.ml_product.packaging import GATE as BENTO_GATE
+from mlops_assets.components.ml_product.incumbent import (
+    ALIAS_CHECK,
+    PROMOTED,
+    PROMOTIONS,
+    WAITING,
+    alias_state,
+    incumbent,
+    known_version,
+    refusals,
+)
 from mlops_assets.components.ml_product.packaging import NAME as BENTO
 from mlops_assets.components.ml_product.product import Product
 from mlops_assets.components.resources import LakehouseResource, ModelRegistryResource
-from mlops_assets.ml.gates import REQUIRED
 from mlops_assets.stores.content import combine
 from mlops_assets.stores.lakehouse import Commit, Lakehouse
 from mlops_assets.stores.model_registry import CHAMPION, ModelRegistry, ModelVersion
 
 NAME = "champion"
-PROMOTIONS = "promotions"
 REQUEST = "promotion_request"
-GATES = REQUIRED | {BENTO_GATE}
 AUTOMATIC = "automation"
 
 
@@ -35,25 +43,6 @@ class Approval(dg.Config):
 
     approved_by: str = Field(description="Name of the person who approves it.", min_length=1)
     reason: str = Field(default="", description="Why, for those who read it later.")
-
-
-def refusals(store: Lakehouse, product: Product, version: ModelVersion) -> list[str]:
-    """Why a version may not be promoted; empty when each required gate passed last time."""
-    results = (
-        store.scan(product.table(GATE_RESULTS))
-        .filter(pl.col("digest") == version.digest)
-        .sort("judged_at")
-        .group_by("gate")
-        .agg(pl.col("passed").last(), pl.col("detail").last())
-        .collect()
-    )
-    passed = dict(results.select("gate", "passed").iter_rows())
-    details = dict(results.select("gate", "detail").iter_rows())
-    return [
-        f"{gate}: {details.get(gate, 'not judged')}"
-        for gate in sorted(GATES)
-        if not passed.get(gate, False)
-    ]
 
 
 def promote(
@@ -73,12 +62,12 @@ def promote(
     Raises:
         dagster.Failure: naming the gates that it did not pass.
     """
-    if refused := refusals(store, product, version):
+    if refused := refusals(store, product.name, version):
         raise dg.Failure(
             f"{product.name} version {version.version} is not promoted: {'; '.join(refused)}",
             allow_retries=False,
         )
-    write_promotion(store, product, version, "promoted", by, reason, run_id)
+    write_promotion(store, product, version, PROMOTED, by, reason, run_id)
     models.set_alias(product.name, CHAMPION, version.version)
 
 
@@ -111,7 +100,7 @@ def waiting(store: Lakehouse, product: Product) -> dict[str, Any] | None:
     row = (
         store.scan(product.table(PROMOTIONS)).sort("decided_at").last().collect().row(0, named=True)
     )
-    return row if row["status"] == "waiting" else None
+    return row if row["status"] == WAITING else None
 
 
 def champion_assets(product: Product) -> list[dg.AssetsDefinition]:
@@ -127,6 +116,14 @@ def _champion(product: Product, **options: Any) -> Any:
         product.code_version(promote, product.promotion),
         kinds=["mlflow"],
         description="The promoted model: what serves and what scores.",
+        check_specs=[
+            dg.AssetCheckSpec(
+                ALIAS_CHECK,
+                asset=product.key(NAME),
+                blocking=True,
+                description="What the registry's alias names was promoted, and no gate failed it.",
+            )
+        ],
         **options,
     )
 
@@ -141,11 +138,11 @@ def _promoted_at_once(product: Product) -> dg.AssetsDefinition:
         context: dg.AssetExecutionContext,
         lakehouse: LakehouseResource,
         registry: ModelRegistryResource,
-    ) -> dg.MaterializeResult[Any]:
+    ) -> Iterator[dg.MaterializeResult[Any]]:
         store, models = lakehouse.store, registry.store
         version = _packaged(store, models, product)
         promote(store, models, product, version, AUTOMATIC, "passed every gate", context.run.run_id)
-        return _result(version, AUTOMATIC)
+        yield _result(store, models, product, version, AUTOMATIC)
 
     return asset
 
@@ -166,9 +163,9 @@ def _request(product: Product) -> dg.AssetsDefinition:
         store, models = lakehouse.store, registry.store
         version = _packaged(store, models, product)
         # What serves already, say since before approval was required, waits for nobody.
-        if models.champion(product.name) != version:
+        if incumbent(store, models, product.name) != version:
             write_promotion(
-                store, product, version, "waiting", AUTOMATIC, "passed", context.run.run_id
+                store, product, version, WAITING, AUTOMATIC, "passed", context.run.run_id
             )
         return dg.MaterializeResult(
             data_version=dg.DataVersion(combine(waiting=version.digest)),
@@ -189,29 +186,33 @@ def _promoted_by_a_person(product: Product) -> dg.AssetsDefinition:
         config: Approval,
         lakehouse: LakehouseResource,
         registry: ModelRegistryResource,
-    ) -> dg.MaterializeResult[Any]:
+    ) -> Iterator[dg.MaterializeResult[Any]]:
         store, models = lakehouse.store, registry.store
         row = waiting(store, product)
         if row is None:
             raise dg.Failure(
                 f"{product.name}: no promotion waits for approval", allow_retries=False
             )
-        version = models.get(product.name, row["model_version"])
+        version = known_version(store, models, product.name, row["model_version"])
         promote(
             store, models, product, version, config.approved_by, config.reason, context.run.run_id
         )
-        return _result(version, config.approved_by)
+        yield _result(store, models, product, version, config.approved_by)
 
     return asset
 
 
 def _packaged(store: Lakehouse, models: ModelRegistry, product: Product) -> ModelVersion:
     row = store.scan(product.table(BENTO)).collect().row(0, named=True)
-    return models.get(product.name, row["model_version"])
+    return known_version(store, models, product.name, row["model_version"])
 
 
-def _result(version: ModelVersion, by: str) -> dg.MaterializeResult[Any]:
+def _result(
+    store: Lakehouse, models: ModelRegistry, product: Product, version: ModelVersion, by: str
+) -> dg.MaterializeResult[Any]:
+    serves, why = alias_state(store, models, product.name)
     return dg.MaterializeResult(
+        check_results=[dg.AssetCheckResult(passed=serves, check_name=ALIAS_CHECK, description=why)],
         data_version=dg.DataVersion(
             combine(model=version.digest, threshold=version.tags["threshold"])
         ),

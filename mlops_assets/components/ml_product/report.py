@@ -7,7 +7,6 @@ publishes what is found here.
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from datetime import date
 
 import numpy as np
 import polars as pl
@@ -20,21 +19,23 @@ from mlops_assets.ml.gates import GateOutcome
 from mlops_assets.ml.metrics import BinaryMetrics, binary_metrics
 
 _BY = ("month", "carrier", "origin")
+_LEAST_DAYS = 2
+"""An interval over days needs as many."""
 
 
 @dataclass(frozen=True)
 class Contender:
-    """A model's scores on the rows that are judged, and the last day that it was trained on."""
+    """A model's scores on the rows that are judged; `problem` says why it has none."""
 
     name: str
     scores: np.ndarray
     threshold: float
-    trained_through: date
+    problem: str = ""
 
 
 @dataclass(frozen=True)
 class Report:
-    """What the evaluation found."""
+    """What the scores say; without figures where the candidate's are not sound."""
 
     metrics: dict[str, BinaryMetrics]
     intervals: dict[str, dict[str, Interval]]
@@ -62,8 +63,7 @@ def evaluate(
     label, days = rows[LABEL].to_numpy(), rows[DAY].to_numpy()
     contenders = [c for c in (candidate, baseline, champion) if c is not None]
     outcomes = judge(label, days, candidate, baseline, champion, limits)
-    sound = all(o.passed for o in outcomes if o.name == "sound_scores")
-    if not sound:
+    if len(outcomes) == 1:
         return Report({}, {}, {}, pl.DataFrame(), outcomes)
     others = contenders[1:]
     frame = rows.select(
@@ -91,26 +91,22 @@ def judge(
     champion: Contender | None,
     limits: Gates,
 ) -> list[GateOutcome]:
-    """The promotion gates, in the order in which they are shown.
+    """The gates on scores.
 
-    Scores that are not sound fail that gate, and the gates that need scores are not judged; a gate
-    that was not judged counts as not passed.
+    Where the candidate's are not sound, or are of one day, those that compare are not judged; a
+    gate that was not judged counts as not passed.
     """
-    trained = {c.name: c.trained_through for c in (candidate, baseline, champion) if c}
-    outcomes = [
-        gates.sound_scores(candidate.scores, label),
-        gates.enough_rows(len(label), len(np.unique(days)), limits.min_rows, limits.min_days),
-        gates.untouched_rows(days, trained),
-    ]
-    if not outcomes[0].passed:
-        return outcomes
+    sound = gates.sound_scores(candidate.scores, label, candidate.problem)
+    if not sound.passed or len(np.unique(days)) < _LEAST_DAYS:
+        return [sound]
     scores, theirs = candidate.scores, champion.scores if champion else None
     return [
-        *outcomes,
+        sound,
         gates.leak_suspect(label, scores, limits.leak_auc),
         gates.gain_over_baseline(
             label, scores, baseline.scores, days, min_gain=limits.min_gain_over_baseline
         ),
+        gates.calibrated(label, scores, days, min_slope=limits.min_calibration_slope),
         gates.not_worse_than_champion(label, scores, theirs, days, margin=limits.champion_margin),
     ]
 

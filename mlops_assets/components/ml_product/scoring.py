@@ -2,10 +2,11 @@
 
 They begin after the champion's training cut-off: nothing is scored in sample. Every row says which
 model and which feature content made it. A day that is scored again by the same champion on the same
-features adds nothing; otherwise it adds a revision.
+features adds nothing; otherwise it adds a revision. A run is one commit, made block by block.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import date
 from typing import Any
 
@@ -16,9 +17,9 @@ import polars as pl
 from mlops_assets.components.automation import once
 from mlops_assets.components.ml_product import feature_view
 from mlops_assets.components.ml_product.evaluation import trained_through
+from mlops_assets.components.ml_product.incumbent import serving_version
 from mlops_assets.components.ml_product.product import Product
 from mlops_assets.components.ml_product.promotion import NAME as CHAMPION
-from mlops_assets.components.ml_product.promotion import refusals
 from mlops_assets.components.ml_product.training_set import DAY
 from mlops_assets.components.resources import LakehouseResource, ModelRegistryResource
 from mlops_assets.components.tables.day_events import day_event
@@ -29,6 +30,8 @@ from mlops_assets.stores.lakehouse import Commit, Lakehouse
 from mlops_assets.stores.model_registry import ModelVersion
 
 NAME = "predictions"
+BLOCK_ROWS = 131_072
+"""Rows in memory at a time, some 250 MB with sixty features; at least one day's."""
 
 
 def score(
@@ -74,6 +77,54 @@ def revise(scored: pl.DataFrame, existing: pl.DataFrame | None, product: Product
     return scored.select(pl.concat_str(name, separator=":").alias("prediction_id"), pl.all())
 
 
+@dataclass(frozen=True)
+class ScoredDay:
+    """What there is of a day after a run: `content` is the hash of its newest predictions."""
+
+    rows: int
+    mean_prediction: float
+    content: str
+
+
+def predict_days(
+    store: Lakehouse,
+    product: Product,
+    model: Model,
+    version: ModelVersion,
+    days: list[date],
+    commit: Commit,
+) -> dict[date, ScoredDay]:
+    """Score days of the feature view, and append what is new in one commit.
+
+    A block of whole days is in memory at a time: a day's features_version is that of all its rows.
+    A day without rows is not in the result.
+    """
+    view = store.scan(product.table(feature_view.NAME))
+    before = store.scan(product.table(NAME)) if store.exists(product.table(NAME)) else None
+    size = _days_a_block(store, product)
+    blocks = [days[at : at + size] for at in range(0, len(days), size)]
+    found: dict[date, ScoredDay] = {}
+
+    def added() -> Iterator[pl.DataFrame]:
+        for block in blocks:
+            scored = score(_of_days(view, block).collect(), model, version, product)
+            existing = _existing(before, block)
+            new = revise(scored, existing, product)
+            # The newest predictions of a day that had none are these: no need to read them again.
+            first = new if existing is None else new.join(existing, on=DAY, how="anti")
+            found.update(_scored(first))
+            yield new
+
+    store.append_frames(product.table(NAME), added(), commit, by=DAY)
+    if before is not None:
+        after = store.scan(product.table(NAME))
+        for block in blocks:
+            if rest := [day for day in block if day not in found]:
+                there = newest_revision(_of_days(after, rest), product)
+                found.update(_scored(there.collect()))
+    return found
+
+
 def predictions_asset(product: Product) -> dg.AssetsDefinition:
     """The asset, one partition a local day after the first cut-off."""
     code = product.code_version(score, product.columns)
@@ -92,24 +143,12 @@ def predictions_asset(product: Product) -> dg.AssetsDefinition:
         registry: ModelRegistryResource,
     ) -> Iterator[Any]:
         store, models = lakehouse.store, registry.store
-        version = models.champion(product.name)
-        if version is None:
-            raise dg.Failure(f"{product.name} has no champion; materialize one first")
-        if refused := refusals(store, product, version):
-            raise dg.Failure(
-                f"{product.name}: the alias champion names version {version.version}, which did not"
-                f" pass {'; '.join(refused)}. Give the alias back to a version that did.",
-                allow_retries=False,
-            )
+        version = serving_version(store, models, product.name)
         days = days_of(context)
         _refuse_in_sample(product, days, version)
-        view = store.scan(product.table(feature_view.NAME), first=days[0], last=days[-1]).collect()
-        scored = score(view, models.load(version), version, product)
-        added = revise(scored, _existing(store, product, days), product)
-        if added.height:
-            commit = Commit(run_id=context.run.run_id, note=f"model version {version.version}")
-            store.append(product.table(NAME), added, commit, by=DAY)
-        yield from _events(context, store, product, days, version, code)
+        commit = Commit(run_id=context.run.run_id, note=f"model version {version.version}")
+        scored = predict_days(store, product, models.load(version), version, days, commit)
+        yield from _events(context, store, product, scored, version, code)
 
     return asset
 
@@ -120,15 +159,32 @@ def newest_revision(predictions: pl.LazyFrame, product: Product) -> pl.LazyFrame
     return predictions.filter(newest)
 
 
-def _existing(store: Lakehouse, product: Product, days: list[date]) -> pl.DataFrame | None:
-    if not store.exists(product.table(NAME)):
+def _days_a_block(store: Lakehouse, product: Product) -> int:
+    """How many days have some BLOCK_ROWS rows."""
+    view = product.table(feature_view.NAME)
+    days = len(store.partitions(view, DAY))
+    return max(1, BLOCK_ROWS * days // max(store.rows(view), 1))
+
+
+def _of_days(table: pl.LazyFrame, days: Sequence[date]) -> pl.LazyFrame:
+    # The bounds choose the partitions to read, the rest the days between them.
+    return table.filter(pl.col(DAY).is_between(days[0], days[-1]), pl.col(DAY).is_in(days))
+
+
+def _existing(before: pl.LazyFrame | None, days: Sequence[date]) -> pl.DataFrame | None:
+    if before is None:
         return None
-    return (
-        store.scan(product.table(NAME), first=days[0], last=days[-1])
-        .select(DAY, "model_version", "features_version", "revision")
-        .unique()
-        .collect()
-    )
+    columns = [DAY, "model_version", "features_version", "revision"]
+    return _of_days(before, days).select(columns).unique().collect()
+
+
+def _scored(newest: pl.DataFrame) -> dict[date, ScoredDay]:
+    contents = content_hashes(newest, by=DAY)
+    means = newest.group_by(DAY).agg(pl.len(), pl.col("probability").mean())
+    return {
+        day: ScoredDay(rows, mean, contents[day.isoformat()])
+        for day, rows, mean in means.iter_rows()
+    }
 
 
 def _refuse_in_sample(product: Product, days: list[date], version: ModelVersion) -> None:
@@ -145,24 +201,16 @@ def _events(
     context: dg.AssetExecutionContext,
     store: Lakehouse,
     product: Product,
-    days: list[date],
+    scored: Mapping[date, ScoredDay],
     version: ModelVersion,
     code_version: str,
 ) -> Iterator[Any]:
-    there = store.scan(product.table(NAME), first=days[0], last=days[-1])
-    newest = newest_revision(there, product).collect()
-    versions = content_hashes(newest, by=DAY)
-    delta_version = store.version(product.table(NAME))
-    rows = dict(newest.group_by(DAY).agg(pl.len()).iter_rows())
-    means = dict(newest.group_by(DAY).agg(pl.col("probability").mean()).iter_rows())
-    for day in days:
-        key = day.isoformat()
-        if key not in versions:
-            continue
+    delta_version = store.version(product.table(NAME)) if scored else None
+    for day, there in sorted(scored.items()):
         metadata = {
-            "rows": rows[day],
-            "mean_prediction": means[day],
+            "rows": there.rows,
+            "mean_prediction": there.mean_prediction,
             "model_version": version.version,
             "delta_version": delta_version,
         }
-        yield day_event(context, key, versions[key], metadata, code_version)
+        yield day_event(context, day.isoformat(), there.content, metadata, code_version)

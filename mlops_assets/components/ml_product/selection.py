@@ -10,6 +10,7 @@ import polars as pl
 
 from mlops_assets.components.automation import content_changed
 from mlops_assets.components.metadata import table
+from mlops_assets.components.ml_product.incumbent import require_known_registry
 from mlops_assets.components.ml_product.product import Product
 from mlops_assets.components.ml_product.training import MODEL_FOLDER, fit_name
 from mlops_assets.components.ml_product.training_set import NAME
@@ -112,7 +113,12 @@ def candidate_asset(product: Product) -> dg.AssetsDefinition:
 
 
 def register(store: Lakehouse, registry: ModelRegistry, product: Product) -> dict[str, Any]:
-    """Register the best family; the same model again is the version that it already is."""
+    """Register the best family; the same model again is the version that it already is.
+
+    Raises:
+        dagster.Failure: the registry is not the one that the lake knows.
+    """
+    require_known_registry(store, registry, product.name)
     board = store.scan(product.table(LEADERBOARD)).collect()
     best = board.filter(pl.col("role") == "family").row(0, named=True)
     baseline = board.filter(pl.col("role") == "baseline").row(0, named=True)

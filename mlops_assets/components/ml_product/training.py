@@ -31,6 +31,8 @@ from mlops_assets.stores.model_package import folder_digest
 from mlops_assets.stores.training_log import RunLog
 
 MODEL_FOLDER = "model"
+INPUTS = "inputs.json"
+"""File of a training that says which table versions it read."""
 
 log = logging.getLogger("mlops")
 
@@ -138,7 +140,7 @@ def fit_asset(product: Product, family_name: str) -> dg.AssetsDefinition:
             product.name, name=family_name, tags=tags, parent_run_id=parent
         ) as run:
             fitted = fit(product, family_name, rows, _trial_logger(run, family_name))
-            run.log_json("inputs.json", inputs)
+            run.log_json(INPUTS, inputs)
             digest = _keep(run, fitted, product)
             record = _record(
                 family_name, role, run.run_id, digest, fitted, version, str(rows[DAY].max())

@@ -3,6 +3,6 @@
 from mlops_assets.components.tables.feature_table import feature_table
 from mlops_assets.components.tables.quality import Quality
 from mlops_assets.components.tables.raw_table import raw_table
-from mlops_assets.components.tables.table_asset import function_of
+from mlops_assets.components.tables.table_asset import function_of, table_of
 
-__all__ = ["Quality", "feature_table", "function_of", "raw_table"]
+__all__ = ["Quality", "feature_table", "function_of", "raw_table", "table_of"]

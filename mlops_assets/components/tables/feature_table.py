@@ -19,10 +19,11 @@ from dagster._utils.warnings import suppress_dagster_warnings
 from mlops_assets.components.automation import content_changed
 from mlops_assets.components.code_version import code_version
 from mlops_assets.components.resources import LakehouseResource
-from mlops_assets.components.tables.publish import Table, publish
+from mlops_assets.components.tables.examine import Table
+from mlops_assets.components.tables.publish import publish
 from mlops_assets.components.tables.quality import DAY, Quality
 from mlops_assets.components.tables.table_asset import asset_options, days_of, domain_of
-from mlops_assets.ml.point_in_time import EVENT_TIME, Definition
+from mlops_assets.ml.point_in_time import EVENT_TIME, Definition, Latest
 from mlops_assets.stores.lakehouse import Lakehouse
 
 Compute = Callable[..., pl.LazyFrame]
@@ -64,7 +65,10 @@ def feature_table(
         sources = {p: f"{domain}/{p}" for p in inspect.signature(compute).parameters}
         sources |= reads or {}
         version = code_version(compute, definition, quality or Quality())
-        table = Table(table_name, contract, quality or Quality(), version)
+        # Only a look-up that reads some of the days relies on their order; see ml/point_in_time.py.
+        by_days = days is not None and definition.reach is not None
+        order_by = definition.keys if by_days and isinstance(definition, Latest) else ()
+        table = Table(table_name, contract, quality or Quality(), version, order_by=order_by)
         DEFINITIONS[table_name] = definition
 
         @dg.asset(

@@ -8,41 +8,25 @@ stays, and the run ends failed naming the days; the other days are published.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from datetime import date
 from typing import Any
 
 import dagster as dg
-import dataframely as dy
 import polars as pl
 
 from mlops_assets.components.metadata import preview, table_schema
 from mlops_assets.components.tables.day_events import day_event
-from mlops_assets.components.tables.quality import DAY, Quality, Verdict, checks_of, judge
+from mlops_assets.components.tables.examine import RULE, Table, examine
+from mlops_assets.components.tables.judge import Verdict
+from mlops_assets.components.tables.known import known
+from mlops_assets.components.tables.quality import DAY
 from mlops_assets.stores.content import content_hash, content_hashes
 from mlops_assets.stores.lakehouse import Commit, Lakehouse
 
-RULE = "rule"
+__all__ = ["WITHHELD", "Table", "publish"]
 
-
-@dataclass(frozen=True)
-class Table:
-    """What publishing needs to know of a table."""
-
-    name: str
-    contract: type[dy.Schema] | None
-    quality: Quality
-    code_version: str
-
-    @property
-    def quarantine(self) -> str:
-        """Name of the table of rows that were refused."""
-        return f"{self.name}_quarantine"
-
-    @property
-    def checks(self) -> list[str]:
-        """Names of its checks."""
-        return checks_of(self.quality, self.contract is not None)
+WITHHELD = "withheld"
+"""Metadata of a failure that names the days which were withheld."""
 
 
 def publish(
@@ -59,8 +43,9 @@ def publish(
     """
     if days is not None:
         _refuse_other_days(frame, days, table.name)
-    good, rejected = _sort_out(frame, table)
-    verdicts = judge(good, rejected, days, table.quality, table.checks, table.name)
+    _refuse_other_columns(frame, table)
+    examined = examine(frame, table, days, known(lakehouse, table, days))
+    good, rejected, verdicts = examined.good, examined.rejected, examined.verdicts
     failed = [v for v in verdicts if v.blocks and not v.passed]
     withheld = {v.day: v for v in reversed(failed)}
     kept = good.filter(~_is_withheld(withheld)) if withheld else good
@@ -79,29 +64,9 @@ def publish(
             f"{table.name}: withheld {named}"
             f" ({'; '.join(v.detail for v in failed[:3])}). Their rows are in {table.quarantine};"
             " what was published before stays. Mend the source and materialize again.",
-            metadata={"withheld": dg.MetadataValue.json(sorted(map(str, withheld)))},
+            metadata={WITHHELD: dg.MetadataValue.json(sorted(map(str, withheld)))},
             allow_retries=False,
         )
-
-
-def _sort_out(frame: pl.DataFrame, table: Table) -> tuple[pl.DataFrame, pl.DataFrame]:
-    if table.contract is None:
-        return frame, frame.clear().with_columns(pl.lit("").alias(RULE))
-    if unknown := set(frame.columns) - set(table.contract.column_names()):
-        raise dg.Failure(
-            f"{table.name}: the contract {table.contract.__name__} does not have the columns"
-            f" {', '.join(sorted(unknown))}; declare them there, or leave them out.",
-            allow_retries=False,
-        )
-    good, failure = table.contract.filter(frame)
-    broken = failure.details()
-    rules = [c for c in broken.columns if c not in frame.columns]
-    named = pl.concat_list(
-        pl.when(pl.col(r) == "invalid").then(pl.lit(r.replace("|", ": "))) for r in rules
-    )
-    rule = named.list.drop_nulls().list.join(", ").alias(RULE) if rules else pl.lit("").alias(RULE)
-    rejected = broken.select(*good.columns, rule.cast(pl.String))
-    return good.select(frame.columns), rejected.select(*frame.columns, RULE)
 
 
 def _refuse_other_days(frame: pl.DataFrame, days: Sequence[date], name: str) -> None:
@@ -111,6 +76,17 @@ def _refuse_other_days(frame: pl.DataFrame, days: Sequence[date], name: str) -> 
             f"{name}: the function returned rows whose {DAY} is"
             f" {', '.join(str(day) for day in others[:3])}, which is not among the days asked for"
             f" ({days[0]} to {days[-1]}).",
+            allow_retries=False,
+        )
+
+
+def _refuse_other_columns(frame: pl.DataFrame, table: Table) -> None:
+    if table.contract is None:
+        return
+    if unknown := set(frame.columns) - set(table.contract.column_names()):
+        raise dg.Failure(
+            f"{table.name}: the contract {table.contract.__name__} does not have the columns"
+            f" {', '.join(sorted(unknown))}; declare them there, or leave them out.",
             allow_retries=False,
         )
 

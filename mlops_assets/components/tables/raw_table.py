@@ -15,9 +15,11 @@ from dagster._utils.warnings import suppress_dagster_warnings
 from mlops_assets.components.automation import code_changed, missing_or_code_changed
 from mlops_assets.components.code_version import code_version
 from mlops_assets.components.resources import LakehouseResource
-from mlops_assets.components.tables.publish import Table, publish
+from mlops_assets.components.tables.examine import Table
+from mlops_assets.components.tables.publish import publish
 from mlops_assets.components.tables.quality import Quality
 from mlops_assets.components.tables.table_asset import ARRIVES, asset_options, days_of, domain_of
+from mlops_assets.stores.source_files import SourceError
 
 Read = Callable[..., pl.DataFrame]
 
@@ -47,7 +49,7 @@ def raw_table(
     def decorate(read: Read) -> dg.AssetsDefinition:
         name = f"{domain_of(read)}/{read.__name__}"
         version = code_version(read, contract, quality or Quality())
-        table = Table(name, contract, quality or Quality(), version)
+        table = Table(name, contract, quality or Quality(), version, arrives=True)
 
         own_tags = {"layer": "raw"} | ({ARRIVES: "daily"} if days else {})
 
@@ -57,7 +59,10 @@ def raw_table(
         )
         def asset(context: dg.AssetExecutionContext, lakehouse: LakehouseResource) -> Iterator[Any]:
             asked = days_of(context) if days else None
-            frame = read(asked[0], asked[-1]) if asked else read()
+            try:
+                frame = read(asked[0], asked[-1]) if asked else read()
+            except SourceError as error:
+                raise dg.Failure(f"{name}: {error}.", allow_retries=False) from None
             yield from publish(context, lakehouse.store, table, frame, asked)
 
         return asset

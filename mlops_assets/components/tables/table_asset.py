@@ -9,13 +9,17 @@ from typing import Any
 
 import dagster as dg
 
-from mlops_assets.components.tables.publish import Table
+from mlops_assets.components.tables.examine import Table
 from mlops_assets.components.tables.quality import CHECKS
 
 ARRIVES = "arrives"
 """Tag of a raw table whose days arrive by themselves: "daily"."""
 
+TABLES: dict[str, Table] = {}
+"""Name of each declared raw and feature table to its contract and checks."""
+
 _FUNCTIONS: dict[dg.AssetKey, Callable[..., Any]] = {}
+_TABLES: dict[dg.AssetKey, Table] = {}
 
 
 def function_of(asset: dg.AssetsDefinition) -> Callable[..., Any]:
@@ -25,6 +29,15 @@ def function_of(asset: dg.AssetsDefinition) -> Callable[..., Any]:
         KeyError: when the asset is no raw or feature table.
     """
     return _FUNCTIONS[asset.key]
+
+
+def table_of(asset: dg.AssetsDefinition) -> Table:
+    """What a table's declaration says: its contract, its expectations, its checks.
+
+    Raises:
+        KeyError: when the asset is no raw or feature table.
+    """
+    return _TABLES[asset.key]
 
 
 def domain_of(function: Callable[..., Any]) -> str:
@@ -47,6 +60,8 @@ def asset_options(
     """Arguments of `dagster.asset` that follow from the declaration."""
     key = dg.AssetKey(table.name.split("/"))
     _FUNCTIONS[key] = function
+    _TABLES[key] = table
+    TABLES[table.name] = table
     return {
         "key": key,
         "description": inspect.getdoc(function),

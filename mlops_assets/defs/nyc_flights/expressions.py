@@ -23,6 +23,16 @@ def local_date(column: str) -> pl.Expr:
     return pl.col(column).dt.convert_time_zone(NEW_YORK).dt.date()
 
 
+def relative_humidity(temperature_f: str, dew_point_f: str) -> pl.Expr:
+    """Percent, from the columns of temperature and dew point in Fahrenheit (Magnus formula)."""
+
+    def vapour(column: str) -> pl.Expr:
+        celsius = (pl.col(column) - 32) / 1.8
+        return (17.625 * celsius / (243.04 + celsius)).exp()
+
+    return 100 * vapour(dew_point_f) / vapour(temperature_f)
+
+
 def calendar_features() -> list[pl.Expr]:
     """What the schedule alone says, from `scheduled_departure` and `scheduled_arrival` (UTC).
 

@@ -10,7 +10,12 @@ from datetime import date, timedelta
 import polars as pl
 
 from mlops_assets.defs.nyc_flights.expressions import NEW_YORK, clock, local_date
-from mlops_assets.defs.nyc_flights.source import AIRPORTS_WITHOUT_ZONE, read_source
+from mlops_assets.defs.nyc_flights.source import (
+    AIRPORTS_WITHOUT_ZONE,
+    read_source,
+    require_new_york_clock,
+)
+from mlops_assets.stores.source_files import SourceError
 
 KEY = ("carrier", "flight", "origin")
 
@@ -67,15 +72,18 @@ def happened(first: date, last: date) -> pl.DataFrame:
 def _with_times(first: date, last: date) -> pl.DataFrame:
     """Source rows of flights scheduled on the days, with scheduled times in UTC."""
     day = pl.date("year", "month", "day")
-    rows = (
-        read_source("flights")
-        .filter(day.is_between(first, last))
-        .with_columns(
-            day.alias("date"),
-            _utc(day, "sched_dep_time", NEW_YORK).alias("scheduled_departure"),
-            pl.col("dest").replace_strict(_zones()).alias("zone"),
-        )
+    rows = read_source("flights").filter(day.is_between(first, last))
+    require_new_york_clock(rows, "flights", day.cast(pl.Datetime("us")) + clock("sched_dep_time"))
+    rows = rows.with_columns(
+        day.alias("date"),
+        _utc(day, "sched_dep_time", NEW_YORK).alias("scheduled_departure"),
+        pl.col("dest").replace_strict(_zones(), default=None).alias("zone"),
     )
+    if unknown := rows.filter(pl.col("zone").is_null())["dest"].unique().to_list():
+        raise SourceError(
+            f"flights: no time zone is known for dest {', '.join(sorted(map(str, unknown)))}; add"
+            " it to airports.csv, or to AIRPORTS_WITHOUT_ZONE in source.py"
+        )
     parts = rows.partition_by("zone", as_dict=True).items()
     return pl.concat([part.with_columns(_scheduled_arrival(zone)) for (zone,), part in parts])
 

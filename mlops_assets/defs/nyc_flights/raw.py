@@ -13,16 +13,33 @@ import polars as pl
 from mlops_assets.components.tables import Quality, raw_table
 from mlops_assets.defs.nyc_flights import contracts, flights
 from mlops_assets.defs.nyc_flights.days import DAYS, REPORTING_DELAY_OF_WEATHER
-from mlops_assets.defs.nyc_flights.expressions import LATE_MINUTES
-from mlops_assets.defs.nyc_flights.source import read_source
+from mlops_assets.defs.nyc_flights.expressions import LATE_MINUTES, relative_humidity
+from mlops_assets.defs.nyc_flights.source import read_source, require_new_york_clock
 
 OWNERS = ["team:data-engineering"]
+
+ARRIVED = pl.col("event") == "arrival"
+OWN = pl.col("flight_date") == pl.col("date")
+ORIGINS = {
+    f"from_{airport}": (pl.col("origin") == airport, 0.15, 0.55)
+    for airport in ("EWR", "JFK", "LGA")
+}
+"""Each airport's share of a day's rows; the year's days lie between 0.22 and 0.44."""
+
+HUMIDITY_OFF_BY = (relative_humidity("temperature_f", "dew_point_f") - pl.col("humidity")).abs()
+"""Points between the humidity read and the one that the two temperatures give."""
 
 
 @raw_table(
     days=DAYS,
     contract=contracts.FlightSchedule,
-    quality=Quality(rows=(500, 1200), plausible={"distance": (80, 5000)}),
+    quality=Quality(
+        rows=(500, 1200),
+        # The year's days lie between 762 and 1,008 miles; in kilometres they begin at 1,226.
+        medians={"distance": (pl.col("distance"), 650, 1150)},
+        plausible={"distance": (80, 5000)},
+        balance=ORIGINS,
+    ),
     owners=OWNERS,
 )
 def flight_schedule(first: date, last: date) -> pl.DataFrame:
@@ -38,11 +55,10 @@ def flight_schedule(first: date, last: date) -> pl.DataFrame:
         max_missing={"tailnum": 0.01},
         plausible={"delay": (-90, 900)},
         balance={
-            "arrivals_late": (
-                (pl.col("delay") >= LATE_MINUTES).filter(pl.col("event") == "arrival"),
-                0.02,
-                0.90,
-            )
+            "arrivals": (ARRIVED, 0.40, 0.60),
+            # What lands after midnight is late by nature, and would hide a day without a late one.
+            "arrivals_late": ((pl.col("delay") >= LATE_MINUTES).filter(ARRIVED, OWN), 0.02, 0.90),
+            **ORIGINS,
         },
     ),
     owners=OWNERS,
@@ -58,33 +74,44 @@ def flight_events(first: date, last: date) -> pl.DataFrame:
     quality=Quality(
         rows=(0, 75),
         max_rejected=0.05,
+        # Humidity follows from the other two: within 0.04 points, or 1.1 and more in Celsius.
+        medians={"humidity_off_by": (HUMIDITY_OFF_BY, 0, 0.5)},
         max_missing={"temperature_f": 0.05, "wind_speed_mph": 0.1, "visibility_mi": 0.05},
         plausible={"temperature_f": (0, 110), "wind_speed_mph": (0, 60)},
+        balance=ORIGINS,
+        # Rain and visibility do read the same all day, and a gust is mostly missing.
+        varies=(
+            "temperature_f",
+            "dew_point_f",
+            "humidity",
+            "wind_direction",
+            "wind_speed_mph",
+            "pressure_mb",
+        ),
+        varies_by=("origin",),
     ),
     owners=OWNERS,
 )
 def weather(first: date, last: date) -> pl.DataFrame:
     """Hourly readings at the three airports; a day may lack hours, or all of them."""
-    event_time = pl.col("time_hour").str.to_datetime(time_zone="UTC", time_unit="us")
+    event_time = pl.col("time_hour")
     day = pl.date("year", "month", "day")
-    return (
-        read_source("weather")
-        .filter(day.is_between(first, last))
-        .select(
-            day.alias("date"),
-            "origin",
-            event_time.alias("event_time"),
-            (event_time + REPORTING_DELAY_OF_WEATHER).alias("available_at"),
-            pl.col("temp").alias("temperature_f"),
-            pl.col("dewp").alias("dew_point_f"),
-            pl.col("humid").alias("humidity"),
-            pl.col("wind_dir").alias("wind_direction"),
-            pl.col("wind_speed").alias("wind_speed_mph"),
-            pl.col("wind_gust").alias("wind_gust_mph"),
-            pl.col("precip").alias("precipitation_in"),
-            pl.col("pressure").alias("pressure_mb"),
-            pl.col("visib").alias("visibility_mi"),
-        )
+    rows = read_source("weather").filter(day.is_between(first, last))
+    require_new_york_clock(rows, "weather", day.cast(pl.Datetime("us")) + pl.duration(hours="hour"))
+    return rows.select(
+        day.alias("date"),
+        "origin",
+        event_time.alias("event_time"),
+        (event_time + REPORTING_DELAY_OF_WEATHER).alias("available_at"),
+        pl.col("temp").alias("temperature_f"),
+        pl.col("dewp").alias("dew_point_f"),
+        pl.col("humid").alias("humidity"),
+        pl.col("wind_dir").alias("wind_direction"),
+        pl.col("wind_speed").alias("wind_speed_mph"),
+        pl.col("wind_gust").alias("wind_gust_mph"),
+        pl.col("precip").alias("precipitation_in"),
+        pl.col("pressure").alias("pressure_mb"),
+        pl.col("visib").alias("visibility_mi"),
     )
 
 
@@ -114,7 +141,13 @@ def airlines() -> pl.DataFrame:
 
 
 @raw_table(
-    contract=contracts.Routes, quality=Quality(rows=(200, 250), max_rejected=0.05), owners=OWNERS
+    contract=contracts.Routes,
+    quality=Quality(
+        rows=(200, 250),
+        max_rejected=0.05,
+        medians={"distance": (pl.col("distance_mi"), 600, 900)},
+    ),
+    owners=OWNERS,
 )
 def routes() -> pl.DataFrame:
     """Routes and their distance; those for which the source has two go to quarantine."""

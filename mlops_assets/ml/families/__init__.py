@@ -34,7 +34,7 @@ __all__ = [
     "save_model",
 ]
 
-_NOT_FAMILIES = frozenset({"artifact", "base", "encoded", "encoders"})
+_NOT_FAMILIES = frozenset({"artifact", "base", "encoded", "encoders", "skops_archive"})
 
 
 def families() -> tuple[str, ...]:

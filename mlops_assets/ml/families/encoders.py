@@ -7,7 +7,7 @@ missing flag that was always the same, are zero in every later row. JSON is the 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -61,7 +61,9 @@ class Encoder:
         Raises:
             FeatureError: see `numbers` and `codes`.
         """
-        values = _numbers(frame, columns)
+        _check_present(frame, columns)
+        values = np.empty((frame.height, len(columns.numeric)), order="F")
+        _write_numbers(frame, columns.numeric, values)
         present = ~np.isnan(values)
         count = present.sum(axis=0)
         known = np.where(present, values, 0.0)
@@ -85,8 +87,8 @@ class Encoder:
         Raises:
             FeatureError: a column that is not there, not numeric, or infinite.
         """
-        values = _numbers(frame, self.columns)
-        values[:, [name in self.empty for name in self.columns.numeric]] = 0.0
+        values = np.empty((frame.height, len(self.columns.numeric)), order="F")
+        self._write_numbers(frame, values)
         return values
 
     def codes(self, frame: pl.DataFrame) -> np.ndarray:
@@ -104,13 +106,17 @@ class Encoder:
             codes[:, index] = known.fill_null(MISSING_CODE).to_numpy()
         return codes
 
-    def matrix(self, frame: pl.DataFrame) -> np.ndarray:
-        """Numbers and codes side by side, NaN for missing in both: float64,
+    def matrix(self, frame: pl.DataFrame, dtype: type[np.floating] = np.float64) -> np.ndarray:
+        """Numbers and codes side by side, NaN for missing in both: `dtype`,
         shape (rows, numeric + categorical). This is what the tree libraries read.
         """
-        codes = self.codes(frame).astype(np.float64)
-        codes[codes == MISSING_CODE] = np.nan
-        return np.hstack([self.numbers(frame), codes])
+        codes = self.codes(frame)
+        numbers = len(self.columns.numeric)
+        matrix = np.empty((frame.height, len(self.columns.names)), dtype=dtype, order="F")
+        self._write_numbers(frame, matrix[:, :numbers])
+        matrix[:, numbers:] = codes
+        matrix[:, numbers:][codes == MISSING_CODE] = np.nan
+        return matrix
 
     def standardised(self, frame: pl.DataFrame) -> np.ndarray:
         """Standardised numbers, zero where missing, then the missing flags: float64,
@@ -155,34 +161,44 @@ class Encoder:
             flagged=tuple(stored["flagged"]),
         )
 
+    def _write_numbers(self, frame: pl.DataFrame, out: np.ndarray) -> None:
+        _check_present(frame, self.columns)
+        _write_numbers(frame, self.columns.numeric, out)
+        out[:, [name in self.empty for name in self.columns.numeric]] = 0.0
+
     @cached_property
     def _enums(self) -> dict[str, pl.Enum]:
         return {name: pl.Enum(levels) for name, levels in self.levels.items()}
 
 
-def _numbers(frame: pl.DataFrame, columns: FeatureColumns) -> np.ndarray:
-    _check_present(frame, columns)
-    values = frame.select(_number(frame.get_column(name)) for name in columns.numeric).to_numpy()
-    # A copy of its own, since polars may hand out a read-only view.
-    values = np.array(values, dtype=np.float64).reshape(frame.height, len(columns.numeric))
-    beyond = np.abs(values) > _LARGEST
+def _write_numbers(frame: pl.DataFrame, names: Sequence[str], out: np.ndarray) -> None:
+    """Column by column into `out`, shape (rows, names), so that a large frame is copied once."""
+    for index, name in enumerate(names):
+        number = _number(frame.get_column(name))
+        _check_finite(number)
+        out[:, index] = number.fill_null(math.nan).to_numpy()
+
+
+def _number(column: pl.Series) -> pl.Series:
+    numeric = column.dtype.is_numeric() or column.dtype == pl.Boolean
+    if not numeric and column.null_count() < column.len():
+        raise FeatureError(f"numeric feature {column.name!r} is of type {column.dtype}")
+    return column.cast(pl.Float64)
+
+
+def _check_finite(number: pl.Series) -> None:
+    """Raise FeatureError where a value is infinite in single precision."""
+    least, most = number.min(), number.max()  # of what is known: both pass null and NaN by
+    if least is None or (least >= -_LARGEST and most <= _LARGEST):  # type: ignore[operator]
+        return
+    beyond = (number.abs() > _LARGEST) & number.is_not_nan()
+    beyond = beyond.fill_null(False)
+    first = int(beyond.to_numpy().argmax())
     if beyond.any():
-        index = int(np.flatnonzero(beyond.any(axis=0))[0])
-        rows = np.flatnonzero(beyond[:, index])
         raise FeatureError(
-            f"numeric feature {columns.numeric[index]!r} is infinite in {rows.size} of "
-            f"{frame.height} rows, first in row {rows[0]} ({values[rows[0], index]}); "
-            "make it null where it is not known"
+            f"numeric feature {number.name!r} is infinite in {beyond.sum()} of {len(number)} rows,"
+            f" first in row {first} ({number[first]}); make it null where it is not known"
         )
-    return values
-
-
-def _number(column: pl.Series) -> pl.Expr:
-    if column.dtype.is_numeric() or column.dtype == pl.Boolean:
-        return pl.col(column.name).cast(pl.Float64).fill_null(math.nan)
-    if column.null_count() == column.len():
-        return pl.repeat(math.nan, pl.len()).alias(column.name)
-    raise FeatureError(f"numeric feature {column.name!r} is of type {column.dtype}")
 
 
 def _text(frame: pl.DataFrame, name: str) -> pl.Series:

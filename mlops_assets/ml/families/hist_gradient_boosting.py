@@ -26,6 +26,7 @@ from mlops_assets.ml.families.base import (
 )
 from mlops_assets.ml.families.encoded import EncodedModel, load_encoder_and_facts
 from mlops_assets.ml.families.encoders import Encoder
+from mlops_assets.ml.families.skops_archive import write_archive
 
 if TYPE_CHECKING:
     import optuna
@@ -59,9 +60,7 @@ class HistGradientBoostingModel(EncodedModel):
 
     def save_weights(self, folder: Path) -> None:
         """Write the classifier in skops' format."""
-        import skops.io
-
-        skops.io.dump(self.classifier, folder / _WEIGHTS_FILE)
+        write_archive(self.classifier, folder / _WEIGHTS_FILE)
 
 
 class HistGradientBoosting:

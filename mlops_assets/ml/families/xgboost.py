@@ -47,7 +47,8 @@ class XGBoostModel(EncodedModel):
 
     def probability(self, frame: pl.DataFrame) -> np.ndarray:
         """P(label = 1) of each row."""
-        return self.booster.inplace_predict(self.encoder.matrix(frame), missing=np.nan)
+        # XGBoost computes in single precision whatever it is given; this halves what it reads.
+        return self.booster.inplace_predict(self.encoder.matrix(frame, np.float32), missing=np.nan)
 
     def save_weights(self, folder: Path) -> None:
         """Write the booster in XGBoost's own format."""

@@ -1,0 +1,229 @@
+"""What can be wrong with a product's declaration, found before any data is there.
+
+Each check yields what it finds; all of them run. One that needs a field which is itself wrong or
+missing finds nothing: that field is reported already.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from importlib import import_module
+
+import polars as pl
+from pydantic import BaseModel
+
+from mlops_assets.components.loading import told
+from mlops_assets.components.ml_product import problems_of_days as days
+from mlops_assets.components.ml_product.product import Product, Unresolved
+from mlops_assets.components.ml_product.reading import Finding, unknown
+from mlops_assets.components.tables.feature_table import DEFINITIONS
+from mlops_assets.components.tables.quality import DAY
+from mlops_assets.components.tables.table_asset import TABLES
+from mlops_assets.ml.families import families
+from mlops_assets.ml.point_in_time import PREDICTION_TIME
+
+METRICS = {"binary": ("log_loss",)}
+"""Task to the metrics by which families can be compared and gates judge."""
+
+TASK = "binary"
+"""The task of every product so far: a label that is 0 or 1."""
+
+GREATEST_GAIN = math.log(2)
+"""Log loss (nats) of saying one half to everything; no gain over a sound baseline is greater."""
+
+Check = Callable[[Product], Iterator[Finding]]
+
+
+def problems(product: Product) -> list[Finding]:
+    """All findings on a declaration whose fields may be partly absent, see `reading.read`."""
+    return [finding for check in CHECKS for finding in _found(check, product)]
+
+
+def _found(check: Check, product: Product) -> Iterator[Finding]:
+    try:
+        yield from check(product)
+    except Unresolved:
+        return
+    except AttributeError as error:
+        if not isinstance(error.obj, BaseModel):
+            raise
+
+
+def name(product: Product) -> Iterator[Finding]:
+    """The folder names assets and jobs."""
+    if not re.fullmatch(r"[A-Za-z0-9_]+", product.name):
+        yield Finding(
+            (), f"the product's name {product.name!r} names assets; use letters, digits and _"
+        )
+
+
+def owners(product: Product) -> Iterator[Finding]:
+    """As Dagster wants them."""
+    for i, owner in enumerate(product.owners):
+        if not re.fullmatch(r"team:\S+|[^@\s]+@[^@\s]+\.[^@\s]+", owner):
+            says = f"{owner!r} is no owner; write team:NAME or an e-mail address"
+            yield Finding(("owners", i), says)
+
+
+def known_families(product: Product) -> Iterator[Finding]:
+    """Families exist, each once."""
+    path, named = ("training", "families"), product.training.families
+    for i, family in enumerate(named):
+        if family not in families():
+            yield Finding((*path, i), unknown(family, "family", families()))
+        elif family in named[:i]:
+            yield Finding((*path, i), f"{family!r} stands there twice")
+
+
+def known_baseline(product: Product) -> Iterator[Finding]:
+    """The baseline exists, and does not compete with itself."""
+    path, baseline = ("training", "baseline"), product.training.baseline
+    if baseline not in families():
+        yield Finding(path, unknown(baseline, "family", families()))
+    elif baseline in product.training.families:
+        yield Finding(path, f"{baseline!r} is in families too; it is to beat, so take it out there")
+
+
+def metric(product: Product) -> Iterator[Finding]:
+    """The task has it."""
+    asked = product.training.metric
+    if asked not in METRICS[TASK]:
+        says = unknown(asked, f"metric that a {TASK} task is judged by", METRICS[TASK])
+        yield Finding(("training", "metric"), says)
+
+
+def problem_module(product: Product) -> Iterator[Finding]:
+    """The problem's module gives days, spine and label."""
+    if not product.problem:
+        return  # That it is missing is reported.
+    try:
+        _ = product.module
+    except Unresolved as error:
+        yield Finding(("problem",), str(error))
+
+
+def tables(product: Product) -> Iterator[Finding]:
+    """Spine and label are read from tables that are declared."""
+    for part in ("spine", "label"):
+        table = getattr(getattr(product, part), "table", None)
+        if table is not None and table not in TABLES:
+            yield Finding((part, "table"), unknown(table, "table", list(TABLES)))
+
+
+def feature_tables(product: Product) -> Iterator[Finding]:
+    """Feature tables exist, each once, and their look-ups end somewhere."""
+    try:
+        import_module(product.features.declared_in)
+    except Exception as error:
+        says = f"{product.features.declared_in!r} cannot be imported: {told(error)}"
+        yield Finding(("features", "declared_in"), says)
+        return
+    named = product.features.tables
+    for i, table in enumerate(named):
+        path = ("features", "tables", i)
+        if table not in DEFINITIONS:
+            yield Finding(path, unknown(table, "feature table", list(DEFINITIONS)))
+        elif table in named[:i]:
+            yield Finding(path, f"{table!r} stands there twice")
+        elif DEFINITIONS[table].reach is None:
+            yield Finding(path, f"{table!r} has no time to live; give its definition a ttl")
+
+
+def spine_columns(product: Product) -> Iterator[Finding]:
+    """What is read of the spine is there, and of the right kind."""
+    schema = _schema(product.module.spine, product.spine.table)
+    if isinstance(schema, str):
+        yield Finding(("problem",), f"spine(...) of {schema}")
+        return
+    for column in (DAY, PREDICTION_TIME):
+        if column not in schema:
+            yield Finding(("problem",), f"spine(...) gives no {column!r}; {_has(schema)}")
+    yield from _absent(schema, ("spine", "entity_keys"), product.spine.entity_keys)
+    yield from _absent(schema, ("features", "numeric"), product.features.numeric)
+    yield from _absent(schema, ("features", "categorical"), product.features.categorical)
+    for i, column in enumerate(product.features.numeric):
+        if column in schema and not (schema[column].is_numeric() or schema[column] == pl.Boolean):
+            says = f"{column!r} is {schema[column]}, not a number; is it categorical?"
+            yield Finding(("features", "numeric", i), says)
+    for i, table in enumerate(product.features.tables):
+        if table in DEFINITIONS and (lost := set(DEFINITIONS[table].keys) - set(schema)):
+            says = f"{table!r} is looked up by {', '.join(sorted(lost))}, which the spine lacks"
+            yield Finding(("features", "tables", i), f"{says}; {_has(schema)}")
+
+
+def label_columns(product: Product) -> Iterator[Finding]:
+    """What is read of the label is there."""
+    schema = _schema(product.module.label, product.label.table)
+    if isinstance(schema, str):
+        yield Finding(("problem",), f"label(...) of {schema}")
+        return
+    keys = [k for k in product.spine.entity_keys if not _lost(k, product)]
+    for column in (*keys, "label", "known_at"):
+        if column not in schema:
+            yield Finding(("problem",), f"label(...) gives no {column!r}; {_has(schema)}")
+
+
+def each_column_once(product: Product) -> Iterator[Finding]:
+    """No column is two features."""
+    numeric, categorical = product.features.numeric, product.features.categorical
+    for i, column in enumerate(categorical):
+        if column in numeric:
+            says = f"{column!r} is in numeric too; take it out of one"
+            yield Finding(("features", "categorical", i), says)
+    for part, columns in {"numeric": numeric, "categorical": categorical}.items():
+        for column in (c for c, times in Counter(columns).items() if times > 1):
+            i = len(columns) - 1 - columns[::-1].index(column)
+            yield Finding(("features", part, i), f"{column!r} stands there twice")
+    taken = dict.fromkeys((*numeric, *categorical), "the spine")
+    for i, table in enumerate(product.features.tables):
+        for feature in DEFINITIONS[table].features if table in DEFINITIONS else ():
+            if taken.setdefault(feature, table) != table:
+                says = f"{table!r} gives {feature!r}, which {taken[feature]} gives already"
+                yield Finding(("features", "tables", i), says)
+
+
+def possible_gain(product: Product) -> Iterator[Finding]:
+    """A gain over the baseline that a model can have."""
+    asked = product.gates.min_gain_over_baseline
+    if asked >= GREATEST_GAIN:
+        says = f"{asked:g} nats are more than any model gains; log loss itself is below 0.69"
+        yield Finding(("gates", "min_gain_over_baseline"), says)
+
+
+CHECKS: tuple[Check, ...] = (
+    name, owners, problem_module, tables, spine_columns, label_columns, feature_tables,
+    each_column_once, known_families, known_baseline, metric, possible_gain, *days.CHECKS,
+)  # fmt: skip
+
+
+def _schema(function: Callable[[pl.LazyFrame], pl.LazyFrame], table: str) -> pl.Schema | str:
+    """Columns of what a function makes of a table, without data; or why it makes nothing."""
+    declared = TABLES.get(table)
+    if declared is None or declared.contract is None:
+        raise Unresolved(f"{table}: its columns are not declared")
+    try:
+        return function(declared.contract.create_empty(lazy=True)).collect_schema()
+    except Exception as error:
+        return f"{table!r} fails: {told(error)}"
+
+
+def _lost(column: str, product: Product) -> bool:
+    """Whether the spine lacks a column, which is reported there."""
+    try:
+        schema = _schema(product.module.spine, product.spine.table)
+    except Unresolved:
+        return False
+    return not isinstance(schema, str) and column not in schema
+
+
+def _absent(schema: pl.Schema, path: tuple[str, ...], columns: Sequence[str]) -> Iterator[Finding]:
+    for i, column in enumerate(columns):
+        if column not in schema:
+            yield Finding((*path, i), unknown(column, "column of the spine", schema.names()))
+
+
+def _has(schema: pl.Schema) -> str:
+    return f"it has {', '.join(sorted(schema.names()))}"

@@ -1,0 +1,99 @@
+"""What can be wrong with the days of a declaration: whether all that it asks for fits its history.
+
+The history is the days from the first of the spine through the first training cut-off.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import date
+
+from mlops_assets.components.ml_product.product import Product
+from mlops_assets.components.ml_product.reading import Finding
+from mlops_assets.components.tables.feature_table import DEFINITIONS
+
+
+def first_cutoff(product: Product) -> Iterator[Finding]:
+    """The first training set ends within the days of the spine, and its labels become known."""
+    first, last = _first(product), _last(product)
+    cutoff = product.training.first_cutoff
+    if not first < cutoff < last:
+        says = f"{cutoff} is not between {first} and {last}, the days of the spine"
+        yield Finding(("training", "first_cutoff"), says)
+    elif (after := (last - cutoff).days) <= product.label.known_after_days:
+        says = (
+            f"{product.label.known_after_days} days after training.first_cutoff {cutoff} are past"
+            f" the last day, {last}; there are {after} days after it"
+        )
+        yield Finding(("label", "known_after_days"), says)
+
+
+def within_history(product: Product) -> Iterator[Finding]:
+    """Nothing asks for more days than there are before the first cut-off."""
+    days, cutoff = _history(product), product.training.first_cutoff
+    if days < 1:
+        return  # The cut-off itself is reported.
+    there = f"the history: {days} days, from {_first(product)} to training.first_cutoff {cutoff}"
+    lead = getattr(product.spine, "lead_hours", 0)
+    if lead / 24 >= days:
+        yield Finding(("spine", "lead_hours"), f"{lead:g} hours are longer than {there}")
+    for part in ("validation_days", "holdout_days"):
+        if (asked := getattr(product.training, part, 0)) >= days:
+            yield Finding(("training", part), f"{asked} days leave nothing of {there}")
+
+
+def reach_within_history(product: Product) -> Iterator[Finding]:
+    """No window or time to live is longer than the history."""
+    days = _history(product)
+    if days < 1 or product.spine.lead_hours / 24 >= days:
+        return
+    for i, table in enumerate(product.features.tables):
+        if table not in DEFINITIONS or DEFINITIONS[table].reach is None:
+            continue
+        if (back := product.days_back(table)) >= days:
+            says = f"{table!r} reaches {back} days back, the history through the cut-off is {days}"
+            yield Finding(("features", "tables", i), says)
+
+
+def folds(product: Product) -> Iterator[Finding]:
+    """The folds of the search leave a day to train on."""
+    settings, budget = product.training, product.training.search
+    left = _history(product) - settings.validation_days
+    needed = budget.folds * budget.fold_days + 1
+    if 0 < left < needed:
+        says = (
+            f"{budget.folds} folds of {budget.fold_days} days and a day to train on need {needed}"
+            f" days; before the {settings.validation_days} validation days there are {left}"
+        )
+        yield Finding(("training", "search"), says)
+
+
+def enough_days_to_judge(product: Product) -> Iterator[Finding]:
+    """The gates can be met by the days that there will be."""
+    path, asked = ("gates", "min_days"), product.gates.min_days
+    after = (_last(product) - product.training.first_cutoff).days - product.label.known_after_days
+    if 0 < after < asked:
+        yield Finding(path, f"{asked} days; after training.first_cutoff only {after} have labels")
+    elif asked > product.training.holdout_days:
+        held = product.training.holdout_days
+        says = f"{asked} days; a retraining leaves only training.holdout_days, {held}, to judge on"
+        yield Finding(path, says)
+
+
+CHECKS = (first_cutoff, within_history, reach_within_history, folds, enough_days_to_judge)
+
+
+def _first(product: Product) -> date:
+    return _day(product.days.get_first_partition_key())
+
+
+def _last(product: Product) -> date:
+    return _day(product.days.get_last_partition_key())
+
+
+def _day(key: object) -> date:
+    return date.fromisoformat(str(key))
+
+
+def _history(product: Product) -> int:
+    return (product.training.first_cutoff - _first(product)).days + 1
