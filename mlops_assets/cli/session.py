@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -45,13 +45,16 @@ class Session:
 
 
 @contextmanager
-def session(command: str, progress: Progress | None = None) -> Iterator[Session]:
-    """Open the local environment for a command."""
+def session(
+    command: str, progress: Progress | None = None, *, alone: bool = True
+) -> Iterator[Session]:
+    """Open the local environment for a command; one that only looks need not be alone."""
     home = prepare()
     from mlops_assets.definitions import defs
 
     definitions = defs()
-    with _alone(home, command), dg.DagsterInstance.get() as instance:
+    engine_lock = _alone(home, command) if alone else nullcontext()
+    with engine_lock, dg.DagsterInstance.get() as instance:
         engine = Engine(definitions, instance, progress, tags={"mlops/command": command})
         yield Session(home, definitions, engine)
 

@@ -59,7 +59,7 @@ _PERFORMANCE_SCHEMA = {
 
 def performance_asset(product: Product) -> dg.AssetsDefinition:
     """The asset: a day's row when its labels are complete."""
-    code = product.code_version(performance, product.label)
+    code = product.code_version(performance, product.label, product.module.label)
     own = Table(product.table(NAME), None, Quality(), code)
     predictions = product.table(scoring.NAME)
 

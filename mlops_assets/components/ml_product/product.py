@@ -17,6 +17,7 @@ import dagster as dg
 
 from mlops_assets.components.code_version import code_version
 from mlops_assets.components.ml_product import declaration as d
+from mlops_assets.components.recorded import recorded
 from mlops_assets.components.tables.feature_table import DEFINITIONS
 from mlops_assets.ml.families import FeatureColumns, families
 from mlops_assets.ml.point_in_time import Definition, days_back
@@ -125,7 +126,9 @@ class Product:
 
     def code_version(self, function: Any, *settings: Any) -> str:
         """Version of a stage: its function, and the parts of the declaration that it reads."""
-        return code_version(function, *(s if callable(s) else repr(s) for s in settings))
+        functions = [s for s in settings if callable(s)]
+        declared = [repr(s) for s in settings if not callable(s)]
+        return code_version(function, *functions, settings=declared)
 
     def asset(
         self,
@@ -161,7 +164,7 @@ class Product:
             dagster_type=dg.Nothing,
             **options,
         )
-        return decorate
+        return lambda step: decorate(recorded(step))
 
     def read_from(self, table: str, first: int, last: int) -> dg.AssetDep:
         """A daily dependency on a table's partitions from `first` to `last` days off."""
