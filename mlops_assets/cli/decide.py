@@ -9,6 +9,7 @@ import dagster as dg
 import typer
 from rich.markup import escape
 
+from mlops_assets.cli import cases
 from mlops_assets.cli.console import Progress, err
 from mlops_assets.cli.session import Session, session
 from mlops_assets.components.engine import Report
@@ -40,13 +41,16 @@ def retrain(
     cutoff: Annotated[
         str, typer.Option(help="Last local day to train on (YYYY-MM-DD), or newest.")
     ] = "newest",
+    by: Annotated[str, typer.Option(help="Who decides; it is recorded. Empty for the user.")] = "",
+    reason: Annotated[str, typer.Option(help="Why, for those who read it later.")] = "",
 ) -> None:
-    """Cut a new training set, and let fit, evaluation and promotion follow.
+    """Decide to retrain: cut a new training set, and let fit, evaluation and promotion follow.
 
     mlops retrain flight_delays
     mlops retrain flight_delays --cutoff 2013-10-31
     """
-    _decide("retrain", product, "training_set", {"cutoff": cutoff})
+    settings = {"verdict": "retrain", "cutoff": cutoff, "reason": reason}
+    cases.consider("retrain", product, {"opened_by": by or cases.user(), **settings})
 
 
 def rescore(

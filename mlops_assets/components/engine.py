@@ -20,6 +20,7 @@ from typing import Any, Protocol
 import dagster as dg
 from dagster._utils.warnings import disable_dagster_warnings
 
+from mlops_assets.components.abandoned import end_abandoned
 from mlops_assets.components.arrival import Source
 from mlops_assets.components.provenance import Partition, provenance_of, spec_of
 
@@ -109,6 +110,7 @@ class Engine:
             RuntimeError: when it does not come to rest within MAX_TICKS.
         """
         report = report or Report()
+        end_abandoned(self.instance)
         provenance_of(self.instance).retries = True
         tried: set[tuple[dg.AssetKey, Partition, str]] = set()
         for _ in range(MAX_TICKS):
@@ -175,12 +177,16 @@ class Engine:
             run_config={**_QUIET, **(run_config or {})},
         )
 
-    def run_job(self, name: str, run_config: Mapping[str, Any]) -> Done:
+    def run_job(
+        self, name: str, run_config: Mapping[str, Any], tags: Mapping[str, str] | None = None
+    ) -> Done:
         """Run one of the graph's jobs in this process."""
         job = self.definitions.resolve_job_def(name)
         keys = job.asset_layer.executable_asset_keys
         names = tuple(k.to_user_string() for k in self._order if k in keys)
-        return self._execute(job, names, (), tags=self._tags, run_config={**_QUIET, **run_config})
+        return self._execute(
+            job, names, (), tags={**self._tags, **(tags or {})}, run_config={**_QUIET, **run_config}
+        )
 
     def _execute(
         self,

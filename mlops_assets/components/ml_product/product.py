@@ -6,9 +6,9 @@ No computation. A mistake in the declaration is found here, when the code locati
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date, timedelta
-from functools import cached_property
+from functools import cache, cached_property
 from importlib import import_module
 from types import ModuleType
 from typing import Any
@@ -21,6 +21,15 @@ from mlops_assets.components.recorded import recorded
 from mlops_assets.components.tables.feature_table import DEFINITIONS
 from mlops_assets.ml.families import FeatureColumns, families
 from mlops_assets.ml.point_in_time import Definition, days_back
+
+PRODUCTS: dict[str, Product] = {}
+"""The products of the code location that this process has loaded, by name."""
+
+
+@cache
+def _version(code: tuple[Any, ...], declared: tuple[str, ...]) -> str:
+    """Code stays as it is while a process lives, and to follow all of it takes a while."""
+    return code_version(*code, settings=list(declared))
 
 
 @dataclass(frozen=True)
@@ -38,6 +47,7 @@ class Product:
     gates: d.Gates
     promotion: d.Promotion
     monitoring: d.Monitoring
+    retraining: d.Retraining = field(default_factory=d.Retraining)
 
     def table(self, name: str) -> str:
         """Name of one of the product's own tables."""
@@ -121,14 +131,18 @@ class Product:
                 f"{self.name}: training.first_cutoff {self.training.first_cutoff} is not between"
                 f" {first} and {last}, the days of the spine"
             )
+        if self.retraining.fired_days > self.retraining.of_days:
+            raise ValueError(
+                f"{self.name}: retraining.fired_days {self.retraining.fired_days} is more than"
+                f" of_days {self.retraining.of_days}; a signal could never count"
+            )
         _ = self.columns, [self.days_back(t) for t in self.features.tables]
         return self
 
     def code_version(self, function: Any, *settings: Any) -> str:
         """Version of a stage: its function, and the parts of the declaration that it reads."""
-        functions = [s for s in settings if callable(s)]
-        declared = [repr(s) for s in settings if not callable(s)]
-        return code_version(function, *functions, settings=declared)
+        functions = tuple(s for s in settings if callable(s))
+        return _version((function, *functions), tuple(repr(s) for s in settings if not callable(s)))
 
     def asset(
         self,

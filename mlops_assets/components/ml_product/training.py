@@ -110,7 +110,7 @@ def fit_asset(product: Product, family_name: str) -> dg.AssetsDefinition:
 
     @product.asset(
         name,
-        product.code_version(fit, type(family(family_name)), _settings(product, family_name)),
+        fit_version(product, family_name),
         kinds=["mlflow"],
         description=f"The {role} {family_name}, fitted on the training set and judged on its"
         " validation days.",
@@ -161,6 +161,11 @@ def fit_asset(product: Product, family_name: str) -> dg.AssetsDefinition:
         )
 
     return asset
+
+
+def fit_version(product: Product, family_name: str) -> str:
+    """Code version of a family's fit: the code, the declaration and the libraries it rests on."""
+    return product.code_version(fit, type(family(family_name)), _settings(product, family_name))
 
 
 def _settings(product: Product, family_name: str) -> tuple[Any, ...]:
