@@ -124,7 +124,16 @@ def test_read_gives_any_version(lake):
         mlops_assets.read("nyc_flights/airline")
 
 
-@pytest.mark.parametrize("command", [["approve", "--by", "Ada"], ["retrain"]])
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["approve", "--by", "Ada"],
+        ["retrain"],
+        ["cases"],
+        ["decide", "--verdict", "wait", "--by", "Ada"],
+        ["rollback", "--by", "Ada"],
+    ],
+)
 def test_a_product_that_is_not_there(command):
     message = refused(command[0], "flight_delay", *command[1:])
     assert "no product 'flight_delay'; there are flight_delays" in message
@@ -143,6 +152,21 @@ def test_a_cutoff_that_is_no_day_or_too_late(lake):
     assert "cutoff 'tomorrow' is not a day; write it as 2013-01-03" in message
     message = refused("retrain", "flight_delays", "--cutoff", "2013-01-04")
     assert "cutoff 2013-01-04 is after 2013-01-03, the newest day whose labels are known" in message
+
+
+def test_without_a_case_there_is_nothing_to_list_or_to_settle(lake):
+    assert "flight_delays has no retrain case" in mlops("cases", "flight_delays").output
+    assert json.loads(mlops("cases", "flight_delays", "--json").output) == []
+    settled = refused("decide", "flight_delays", "--verdict", "retrain", "--by", "Ada")
+    assert "flight_delays has no open case; `mlops retrain flight_delays` opens one" in settled
+    odd = refused("decide", "flight_delays", "--verdict", "perhaps", "--by", "Ada")
+    assert "'perhaps' is no verdict; write retrain or wait" in odd
+
+
+def test_a_rollback_needs_a_version_that_served(lake):
+    assert "no earlier champion that could come back" in refused(
+        "rollback", "flight_delays", "--by", "Ada"
+    )
 
 
 def test_nothing_arrives_past_the_end_of_the_source():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from mlops_assets.cli import decide, flow, lake, ui
+from mlops_assets.cli import cases, decide, doctor, flow, lake, plan, ui, upkeep
 
 app = typer.Typer(
     help="""An open MLOps platform: a lakehouse modeled as Dagster software-defined assets.
@@ -19,9 +19,13 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 flow.add_to(app)
+plan.add_to(app)
 lake.add_to(app)
 decide.add_to(app)
+cases.add_to(app)
 ui.add_to(app)
+upkeep.add_to(app)
+doctor.add_to(app)
 
 
 def main() -> None:

@@ -15,6 +15,7 @@ from mlops_assets.cli import summary
 from mlops_assets.cli.console import Progress, err, out
 from mlops_assets.cli.session import Session, session
 from mlops_assets.components.engine import Report
+from mlops_assets.components.loop import follow
 
 THROUGH = "2013-11-30"
 
@@ -74,7 +75,7 @@ def advance(
             raise typer.Exit(1) from None
         for day in coming:
             opened.engine.arrive([day], report)
-            opened.engine.settle(report)
+            follow(opened.engine, opened.engine.settle(report))
         found = _found(opened, report, time.perf_counter() - started)
     _finish(found, report, json_file)
 

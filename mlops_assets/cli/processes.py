@@ -9,7 +9,7 @@ import subprocess
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -111,10 +111,15 @@ class Processes:
         while not _answers(url):
             self._wait(name, deadline, f"{name} does not answer at {url}")
 
-    def watch(self) -> None:
-        """Return never; raise `ProcessError` when one ends, KeyboardInterrupt at Ctrl-C."""
+    def watch(self, also: Callable[[], None] | None = None) -> None:
+        """Return never; raise `ProcessError` when one ends, KeyboardInterrupt at Ctrl-C.
+
+        `also` is called in between, often; what it raises ends the watch.
+        """
         while True:
             self.check()
+            if also is not None:
+                also()
             time.sleep(_POLL_SECONDS)
 
     def _wait(self, name: str, deadline: float, problem: str) -> None:

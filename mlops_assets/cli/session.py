@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -46,15 +46,22 @@ class Session:
 
 
 @contextmanager
-def session(command: str, progress: Progress | None = None) -> Iterator[Session]:
-    """Open the local environment for a command; end the command where that cannot be."""
+def session(
+    command: str, progress: Progress | None = None, *, alone: bool = True
+) -> Iterator[Session]:
+    """Open the local environment for a command; end the command where that cannot be.
+
+    One that only looks need not be alone.
+    """
     with _troubles_told():
         home = prepare()
         from mlops_assets.definitions import defs
 
         definitions = defs()
-        with only_engine(home, command), dg.DagsterInstance.get() as instance:
-            end_abandoned(instance)
+        lock = only_engine(home, command) if alone else nullcontext()
+        with lock, dg.DagsterInstance.get() as instance:
+            if alone:
+                end_abandoned(instance)
             engine = Engine(definitions, instance, progress, tags={"mlops/command": command})
             opened = Session(home, definitions, engine)
             opened.lakehouse.require_safe()

@@ -7,18 +7,23 @@ import signal
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
 
+import dagster as dg
 import typer
 from rich.markup import escape
 
 from mlops_assets.cli.console import err, out
 from mlops_assets.cli.processes import HOST, ProcessError, Processes, require_free
+from mlops_assets.components.watchdog import LIMIT_SECONDS, AutomationStopped, Watchdog
 from mlops_assets.local import EnvironmentBusy, only_engine, prepare, repository
 
 READY_SECONDS = 90.0
+WATCHDOG_SECONDS = 5.0
+"""Between two looks of the watchdog."""
 PYTHON = [sys.executable, "-m"]
 _MODULE, _LOCATION = "mlops_assets.definitions", "mlops_assets"
 
@@ -34,6 +39,9 @@ def ui(
     daemon: Annotated[
         bool, typer.Option(help="Also run what is due: automation, schedules, queued runs.")
     ] = True,
+    watchdog: Annotated[
+        int, typer.Option(help="Seconds of silence after which automation has stopped; 0: never.")
+    ] = LIMIT_SECONDS,
 ) -> None:
     """Serve the Dagster UI with its daemon, and MLflow, until Ctrl-C.
 
@@ -53,6 +61,7 @@ def ui(
         ):
             mlflow = _start_mlflow(processes, home, mlflow_port)
             os.environ["MLOPS_MLFLOW_UI"] = mlflow
+            os.environ.setdefault("MLOPS_DAGSTER_UI", f"http://{HOST}:{port}")
             _start_dagster(processes, Path(scratch), port, daemon)
             processes.wait_for_answer("mlflow", f"{mlflow}/health", READY_SECONDS)
             seconds = time.perf_counter() - started
@@ -61,12 +70,31 @@ def ui(
             out.print(
                 f"Ready after {seconds:.1f} s; logs are in {home / 'logs'}. Ctrl-C stops both."
             )
-            processes.watch()
-    except (ProcessError, EnvironmentBusy) as error:
+            processes.watch(_watchdog(watchdog) if daemon and watchdog else None)
+    except (ProcessError, EnvironmentBusy, AutomationStopped) as error:
         err.print(f"[red]{escape(str(error))}[/]")
         raise typer.Exit(1) from None
     except KeyboardInterrupt:
         out.print("Stopped.")
+
+
+def _watchdog(limit: int) -> Callable[[], None]:
+    """Look from here whether automation goes on: what watches the daemon must not be in it.
+
+    When it does not, this command ends with an error and takes all its processes along. Starting
+    the daemon anew would hide why it stopped; whoever runs this unattended has a supervisor that
+    restarts it, and a log.
+    """
+    dog = Watchdog(dg.DagsterInstance.get(), limit)
+    looked = time.monotonic()
+
+    def look() -> None:
+        nonlocal looked
+        if time.monotonic() - looked >= WATCHDOG_SECONDS:
+            looked = time.monotonic()
+            dog.look()
+
+    return look
 
 
 def _end_on_signals() -> None:

@@ -1,63 +1,137 @@
 """When an asset recomputes: the automation conditions of the graph, all by content.
 
 The daemon and every `mlops` command that changes the lake evaluate these same conditions. What was
-computed stays unless a data version upstream or the asset's own code version changed; a run that
-gives the same content stops the wave there.
+computed stays unless an input's content or the asset's own code version is no longer what it was
+made of (provenance.py); a run that gives the same content stops the wave there. Conditions keep no
+cursor: what is due follows from what is there.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
 import dagster as dg
+
+from mlops_assets.components.provenance import Partition, Provenance, provenance_of, spec_of
 
 Condition = dg.AutomationCondition
 
 
-def _until_handled(trigger: Condition) -> Condition:
-    # Dagster's since_last_handled also forgets what is missing when automation starts for the
-    # first time; here an asset that is missing then is made.
-    return trigger.since(Condition.newly_requested() | Condition.newly_updated())
+class _FromProvenance(dg.AutomationCondition[dg.AssetKey]):
+    """A condition that follows from what partitions were made of."""
+
+    def holds(self, provenance: Provenance, spec: dg.AssetSpec) -> Iterable[Partition]:
+        """The partitions of which it is true; `[None]` for an asset without partitions."""
+        raise NotImplementedError
+
+    def evaluate(
+        self, context: dg.AutomationContext[dg.AssetKey]
+    ) -> dg.AutomationResult[dg.AssetKey]:
+        """Ask it of the candidates."""
+        view, candidates = context.asset_graph_view, context.candidate_subset
+        provenance = provenance_of(view.instance)
+        provenance.refresh(context.asset_graph.get_all_asset_keys(), tick=view)
+        found = set(self.holds(provenance, spec_of(context.asset_graph, context.key)))
+        if not found:
+            return dg.AutomationResult(context, context.get_empty_subset())
+        if context.partitions_def is None:
+            return dg.AutomationResult(context, candidates)
+        keys = {name for name in found if name is not None}
+        subset = candidates.compute_intersection_with_partition_keys(keys)
+        return dg.AutomationResult(context, subset)
 
 
-def _ready() -> Condition:
-    return (
-        ~Condition.any_deps_missing() & ~Condition.any_deps_in_progress() & ~Condition.in_progress()
-    ).with_label("inputs there, nothing running")
+@dataclass(frozen=True)
+class CodeDiffers(_FromProvenance):
+    """The code version is not that of which a partition, which is there, was made."""
+
+    def holds(self, provenance: Provenance, spec: dg.AssetSpec) -> Iterable[Partition]:
+        """See the class."""
+        return (p for p in provenance.made(spec.key) if provenance.code_changes(spec, p))
+
+
+@dataclass(frozen=True)
+class InputsDiffer(_FromProvenance):
+    """An input's content is not that of which a partition, which is there, was made.
+
+    `watched` names the inputs to look at, "domain/table"; none for all of them.
+    """
+
+    watched: tuple[str, ...] = ()
+
+    def holds(self, provenance: Provenance, spec: dg.AssetSpec) -> Iterable[Partition]:
+        """See the class."""
+        return (p for p in provenance.made(spec.key) if self.changed(provenance, spec, p))
+
+    def changed(
+        self, provenance: Provenance, spec: dg.AssetSpec, partition: Partition
+    ) -> list[str]:
+        """The watched inputs whose content differs."""
+        changed = provenance.changed_inputs(spec, partition)
+        return [name for name in changed if not self.watched or name in self.watched]
+
+
+@dataclass(frozen=True)
+class HasFailed(_FromProvenance):
+    """The step has failed on just the code and inputs that are there now."""
+
+    def holds(self, provenance: Provenance, spec: dg.AssetSpec) -> Iterable[Partition]:
+        """See the class."""
+        return provenance.failed(spec)
 
 
 def content_changed(*names: str, gated: bool = False) -> Condition:
     """Missing, or the content of an input or the code changed; for what follows its inputs.
+
+    An asset without partitions that reads a daily table waits for all of its days, unless the
+    dependency's partition mapping names those that it needs.
 
     Args:
         names: the inputs to look at, "domain/table"; none for all of them.
         gated: also wait until the inputs' blocking checks have passed. That is for assets without
             partitions: a partitioned table withholds a bad day by itself.
     """
-    changed = Condition.any_deps_match(Condition.data_version_changed())
-    missing, running = Condition.any_deps_missing(), Condition.any_deps_in_progress()
-    passed = Condition.all_deps_blocking_checks_passed()
-    if names:
-        watched = dg.AssetSelection.assets(*(dg.AssetKey(n.split("/")) for n in names))
-        changed, missing = changed.allow(watched), missing.allow(watched)
-        running, passed = running.allow(watched), passed.allow(watched)
-    trigger = Condition.newly_missing() | changed | Condition.code_version_changed()
-    ready = ~missing & ~running & ~Condition.in_progress()
-    due = _until_handled(trigger) & (ready & passed if gated else ready)
-    return due.with_label("content or code changed")
+    due = Condition.missing() | CodeDiffers() | InputsDiffer(names)
+    ready = _ready(names)
+    if gated:
+        ready = ready & _watching(Condition.all_deps_blocking_checks_passed(), names)
+    return (due & ready & ~HasFailed()).with_label("content or code changed")
 
 
 def once() -> Condition:
     """Missing and its inputs are there; what it made stays whatever changes upstream."""
-    return (_until_handled(Condition.newly_missing()) & _ready()).with_label("not made yet")
+    return (Condition.missing() & _ready() & ~HasFailed()).with_label("not made yet")
 
 
 def missing_or_code_changed() -> Condition:
     """For a table without inputs in the graph, and for what a decision alone makes anew."""
-    trigger = Condition.newly_missing() | Condition.code_version_changed()
-    return (_until_handled(trigger) & _ready()).with_label("missing or code changed")
+    due = Condition.missing() | CodeDiffers()
+    return (due & _ready() & ~HasFailed()).with_label("missing or code changed")
 
 
 def code_changed() -> Condition:
     """For days that arrive by themselves: those that are there follow the code."""
-    there = ~Condition.missing()
-    trigger = Condition.code_version_changed() & there
-    return (_until_handled(trigger) & _ready()).with_label("code changed")
+    return (CodeDiffers() & _ready() & ~HasFailed()).with_label("code changed")
+
+
+def _ready(names: tuple[str, ...] = ()) -> Condition:
+    """The inputs are there and at rest, and no run makes the asset now.
+
+    An input that is missing and asked for at the same tick counts as there: its run goes on to what
+    follows it. One that is made anew is waited for, since what comes out may be the same.
+    """
+    anew = Condition.any_deps_match(Condition.will_be_requested() & ~Condition.missing())
+    at_rest = (
+        ~_watching(Condition.any_deps_missing(), names)
+        & ~_watching(Condition.any_deps_in_progress(), names)
+        & ~_watching(anew, names)
+        & ~Condition.in_progress()
+    )
+    return at_rest.with_label("inputs there, nothing running")
+
+
+def _watching(condition: Any, names: tuple[str, ...]) -> Any:
+    keys = [dg.AssetKey(name.split("/")) for name in names]
+    return condition.allow(dg.AssetSelection.assets(*keys)) if keys else condition

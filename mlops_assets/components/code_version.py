@@ -1,8 +1,10 @@
-"""Code versions that follow the code: a hash of what a result rests on.
+"""Code versions that follow the code: what a result rests on, as text that changes with it.
 
-Followed are the function, what it calls or reads of ours, wrappers around it, defaults, closures
-and constants. Not followed are comments, docstrings, annotations, a function's own declaration as
-an asset, imports inside functions, and code that is not ours.
+A version is "code/settings/libraries", say `9f2c01d4e8aa/5b1e0c77a3f9/polars==2.1.0`. Followed are
+the function, what it calls or reads of ours, wrappers around it, defaults, closures, constants, the
+modules of ours that it imports inside, and the versions of the libraries that any of this names.
+Not followed are comments, docstrings, annotations, a function's own declaration as an asset, and
+Dagster, which no content depends on.
 """
 
 from __future__ import annotations
@@ -13,17 +15,21 @@ import inspect
 import re
 import sys
 import textwrap
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import fields, is_dataclass
 from datetime import date, time, timedelta
-from functools import partial
-from pathlib import PurePath
+from functools import cache, partial
+from importlib.metadata import PackageNotFoundError, packages_distributions, version
+from importlib.util import find_spec
+from pathlib import Path, PurePath
 from types import ModuleType
 from typing import Any
 
 import polars as pl
 
 _OURS = "mlops_assets"
+_NO_CONTENT = sys.stdlib_module_names | {"dagster", "dagster_shared", "pytest"}
+_DIGITS = 12
 _PLAIN = (
     str, bytes, int, float, type(None), date, time, timedelta, PurePath, re.Pattern, pl.DataType,
 )  # fmt: skip
@@ -32,15 +38,58 @@ Named = tuple[str, Any]
 """A value, and the name by which it was found."""
 
 
-def code_version(*roots: Any) -> str:
-    """Version of the functions, classes and plain values given, 16 hex digits."""
+def code_version(*roots: Any, settings: Any = None) -> str:
+    """Version of the functions, classes and plain values given, and of declared settings."""
+    libraries: set[str] = set()
+    code = _hash(sorted(set(_parts(roots, libraries))))
+    declared = "-" if settings is None else _hash([_text(settings, [])])
+    return f"{code}/{declared}/{','.join(sorted(filter(None, map(_pinned, libraries))))}"
+
+
+def difference(before: str, now: str) -> list[str]:
+    """In what two versions differ: "code", "configuration", "polars 2.1.0 → 2.2.0"."""
+    parts = [version.split("/") for version in (before, now)]
+    if before == now:
+        return []
+    if any(len(each) != 3 for each in parts):
+        return ["code"]
+    (code, settings, libraries), (code_now, settings_now, libraries_now) = parts
+    then, there = (dict(_pairs(each)) for each in (libraries, libraries_now))
+    changed = [n for n in sorted(then | there) if then.get(n) != there.get(n)]
+    # Code that names another library is other code, which is said already.
+    named = [f"{n} {then[n]} → {there[n]}" for n in changed if n in then and n in there]
+    found = ["code"] * (code != code_now) + ["configuration"] * (settings != settings_now) + named
+    return found or ["code"]
+
+
+def _pairs(libraries: str) -> Iterator[tuple[str, str]]:
+    for pin in filter(None, libraries.split(",")):
+        name, _, number = pin.partition("==")
+        yield name, number
+
+
+def _hash(parts: Iterable[str]) -> str:
     digest = hashlib.sha256()
-    for part in sorted(set(_parts(roots))):
+    for part in parts:
         digest.update(f"{len(part)}:".encode() + part.encode())
-    return digest.hexdigest()[:16]
+    return digest.hexdigest()[:_DIGITS]
 
 
-def _parts(roots: tuple[Any, ...]) -> Iterator[str]:
+@cache
+def _pinned(package: str) -> str:
+    """An import package as "distribution==version"; empty where it is not installed as one."""
+    try:
+        name, number = package, version(package)
+    except PackageNotFoundError:
+        found = packages_distributions().get(package)
+        if not found:
+            return ""
+        name, number = found[0], version(found[0])
+    # A build tag such as +cpu is not another release.
+    return f"{name}=={number.partition('+')[0]}"
+
+
+def _parts(roots: tuple[Any, ...], libraries: set[str]) -> Iterator[str]:
     ours = {_package(root) for root in map(_unwrapped, roots) if _is_code(root)} | {_OURS}
     # The values are kept beside their ids, since an id is used again once its value is gone.
     seen: dict[int, Any] = {}
@@ -48,16 +97,47 @@ def _parts(roots: tuple[Any, ...]) -> Iterator[str]:
     while pending:
         name, value = pending.pop()
         value = _unwrapped(value)
-        if not _is_code(value):
+        if isinstance(value, ModuleType):
+            libraries |= {_root(value.__name__)} - ours - _NO_CONTENT
+        elif not _is_code(value):
             inner: list[Any] = []
             yield f"{name} = {_text(value, inner)}"
             pending.extend(("", code) for code in inner)
-        elif id(value) not in seen and _package(value) in ours:
+        elif _package(value) not in ours:
+            libraries |= {_package(value)} - _NO_CONTENT
+        elif id(value) not in seen:
             seen[id(value)] = value
             tree = _tree(value)
             yield f"{value.__module__}.{value.__qualname__} {ast.dump(tree)}"
             pending.extend(_read(tree, _scope(value), ours))
             pending.extend(_carried(value))
+            for module in _imported(tree):
+                if _root(module) in ours:
+                    yield f"{module} {_module_text(module)}"
+                else:
+                    libraries |= {_root(module)} - _NO_CONTENT
+
+
+def _imported(tree: ast.Module) -> Iterator[str]:
+    """Modules that are imported inside; heavy ones are, so that the code location loads fast."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            yield node.module
+
+
+@cache
+def _module_text(module: str) -> str:
+    spec = find_spec(module)
+    if spec is None or not spec.origin:
+        return ""
+    tree = _without_text(ast.parse(Path(spec.origin).read_text()))
+    return ast.dump(tree)
+
+
+def _root(module: str) -> str:
+    return module.partition(".")[0]
 
 
 def _is_code(value: Any) -> bool:
@@ -65,7 +145,7 @@ def _is_code(value: Any) -> bool:
 
 
 def _package(code: Any) -> str:
-    return (code.__module__ or "").split(".")[0]
+    return _root(code.__module__ or "")
 
 
 def _scope(code: Any) -> dict[str, Any]:
@@ -87,8 +167,16 @@ def _tree(code: Any) -> ast.Module:
         tree = ast.parse(textwrap.dedent(source))
     except (OSError, TypeError, SyntaxError):  # generated, or a lambda inside a longer statement
         return ast.parse(repr(b"" if inspect.isclass(code) else code.__code__.co_code))
+    _without_text(tree)
+    if isinstance(top := tree.body[0], ast.FunctionDef):
+        top.decorator_list = []
+    return tree
+
+
+def _without_text(tree: ast.Module) -> ast.Module:
+    """The same syntax, less docstrings and annotations."""
     for node in ast.walk(tree):
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Module):
             node.body = [n for n in node.body if not _is_text(n)] or [ast.Pass()]
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             node.returns = None
@@ -96,8 +184,6 @@ def _tree(code: Any) -> ast.Module:
             node.annotation = None
         if isinstance(node, ast.AnnAssign):
             node.annotation = ast.Constant(ast.unparse(node.annotation))
-    if isinstance(top := tree.body[0], ast.FunctionDef):
-        top.decorator_list = []
     return tree
 
 
@@ -110,8 +196,12 @@ def _read(tree: ast.Module, scope: dict[str, Any], ours: set[str]) -> Iterator[N
     for node in ast.walk(tree):
         if isinstance(node, ast.Name | ast.Attribute):
             value = _resolved(node, scope, ours)
-            if value is not scope and not isinstance(value, ModuleType):
+            if value is not scope and not _is_our_module(value, ours):
                 yield ast.unparse(node), value
+
+
+def _is_our_module(value: Any, ours: set[str]) -> bool:
+    return isinstance(value, ModuleType) and _root(value.__name__) in ours
 
 
 def _resolved(node: ast.expr, scope: dict[str, Any], ours: set[str]) -> Any:
@@ -120,7 +210,7 @@ def _resolved(node: ast.expr, scope: dict[str, Any], ours: set[str]) -> Any:
         return scope.get(node.id, scope)
     if isinstance(node, ast.Attribute):
         module = _resolved(node.value, scope, ours)
-        if isinstance(module, ModuleType) and module.__name__.split(".")[0] in ours:
+        if isinstance(module, ModuleType) and _root(module.__name__) in ours:
             return getattr(module, node.attr, scope)
     return scope
 

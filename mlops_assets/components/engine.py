@@ -1,8 +1,9 @@
 """The engine of change, in process: tick the graph's automation conditions until nothing is due.
 
 The daemon evaluates the same conditions on the same graph. Here a tick's requests run at once, in
-topological order; many days of one asset are one run. What a killed or failed run left undone is
-done by the next settling (owed.py).
+topological order; many days of one asset are one run. Conditions keep no cursor, so what a killed
+run left undone is due again at the next tick. What failed is not asked for again by the same
+settling, but by the next: a person, who calls it, may have mended what was wrong.
 """
 
 from __future__ import annotations
@@ -17,17 +18,18 @@ from itertools import groupby
 from typing import Any, Protocol
 
 import dagster as dg
-from dagster._core.definitions.asset_daemon_cursor import AssetDaemonCursor
-from dagster._serdes import deserialize_value, serialize_value
 from dagster._utils.warnings import disable_dagster_warnings
 
+from mlops_assets.components.abandoned import end_abandoned
 from mlops_assets.components.arrival import Source
-from mlops_assets.components.owed import Owed, Requests
+from mlops_assets.components.provenance import Partition, provenance_of, spec_of
 
 _QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 _RANGE_START = "dagster/asset_partition_range_start"
 _RANGE_END = "dagster/asset_partition_range_end"
 MAX_TICKS = 200
+
+Requests = dict[dg.AssetKey, set[str | None]]
 
 log = logging.getLogger("mlops")
 
@@ -108,23 +110,41 @@ class Engine:
             RuntimeError: when it does not come to rest within MAX_TICKS.
         """
         report = report or Report()
-        owed = Owed(self.instance, self.graph)
-        requested = owed.ready()
+        end_abandoned(self.instance)
+        provenance_of(self.instance).retries = True
+        tried: set[tuple[dg.AssetKey, Partition, str]] = set()
         for _ in range(MAX_TICKS):
-            self._run_all(requested, owed, report)
-            requested, cursor = self._tick(owed.cursor)
-            owed.add(requested, cursor)
+            requested = self._not_tried(self.due(), tried)
             report.ticks += 1
             if not requested:
                 return report
+            failed = self._run_all(requested, report)
+            self._not_tried(failed, tried)
         raise RuntimeError(
             f"automation has not come to rest in {MAX_TICKS} ticks; the last asked for"
             f" {sorted(k.to_user_string() for k in requested)}"
         )
 
-    def _run_all(self, requested: Requests, owed: Owed, report: Report) -> None:
-        """Upstream first; what is downstream of a failed run waits for the next settling."""
+    def _not_tried(
+        self, requested: Requests, tried: set[tuple[dg.AssetKey, Partition, str]]
+    ) -> Requests:
+        """What this settling has not run yet on the same code and inputs."""
+        provenance = provenance_of(self.instance)
+        provenance.refresh(self._order)
+        left: Requests = {}
+        for key, partitions in requested.items():
+            spec = spec_of(self.graph, key)
+            for partition in partitions:
+                attempt = (key, partition, provenance.signature(spec, partition))
+                if attempt not in tried:
+                    tried.add(attempt)
+                    left.setdefault(key, set()).add(partition)
+        return left
+
+    def _run_all(self, requested: Requests, report: Report) -> Requests:
+        """Upstream first; what is downstream of a failed run waits. Gives what failed."""
         failed: set[dg.AssetKey] = set()
+        errors: Requests = {}
         for assets, partitions in self._runs(requested):
             ready = [key for key in assets if not self._parents(key) & failed]
             failed |= set(assets) - set(ready)
@@ -134,8 +154,8 @@ class Engine:
             report.runs.append(done)
             if done.error:
                 failed |= set(ready)
-            else:
-                owed.done(ready, partitions)
+                errors.update({key: set(partitions) if partitions else {None} for key in ready})
+        return errors
 
     def run(
         self,
@@ -157,12 +177,16 @@ class Engine:
             run_config={**_QUIET, **(run_config or {})},
         )
 
-    def run_job(self, name: str, run_config: Mapping[str, Any]) -> Done:
+    def run_job(
+        self, name: str, run_config: Mapping[str, Any], tags: Mapping[str, str] | None = None
+    ) -> Done:
         """Run one of the graph's jobs in this process."""
         job = self.definitions.resolve_job_def(name)
         keys = job.asset_layer.executable_asset_keys
         names = tuple(k.to_user_string() for k in self._order if k in keys)
-        return self._execute(job, names, (), tags=self._tags, run_config={**_QUIET, **run_config})
+        return self._execute(
+            job, names, (), tags={**self._tags, **(tags or {})}, run_config={**_QUIET, **run_config}
+        )
 
     def _execute(
         self,
@@ -188,27 +212,25 @@ class Engine:
             for span in self._spans(table, keys):
                 report.runs.append(self.run([table], span))
 
-    def _partition_keys(self, key: dg.AssetKey) -> Sequence[str]:
+    def partition_keys(self, key: dg.AssetKey) -> Sequence[str]:
+        """Names of the partitions of an asset, in order; none where it has none."""
         definition = self.graph.get(key).partitions_def
-        assert definition is not None
+        if definition is None:
+            return []
         return definition.get_partition_keys(dynamic_partitions_store=self.instance)
 
     def _parents(self, key: dg.AssetKey) -> set[dg.AssetKey]:
         return set(self.graph.get(key).parent_keys)
 
-    def _tick(self, cursor: str | None) -> tuple[Requests, str]:
+    def due(self) -> Requests:
+        """What the conditions ask for now, upstream first."""
         with disable_dagster_warnings(), _silent("dagster.automation_condition_tester", "dagster"):
-            result = dg.evaluate_automation_conditions(
-                self.definitions,
-                self.instance,
-                cursor=deserialize_value(cursor, AssetDaemonCursor) if cursor else None,
-            )
-        requested = {
+            result = dg.evaluate_automation_conditions(self.definitions, self.instance)
+        return {
             key: set(result.get_requested_partitions(key))
             for key in self._order
             if result.get_num_requested(key)
         }
-        return requested, serialize_value(result.cursor)
 
     def _runs(self, requested: Requests) -> Iterator[tuple[list[dg.AssetKey], list[str]]]:
         """Runs of a tick, upstream first; assets that ask for the same one day share a run."""
@@ -229,7 +251,7 @@ class Engine:
             return [[]]
         span: list[str] = []
         spans = [span]
-        for name in self._partition_keys(key):
+        for name in self.partition_keys(key):
             if name in partitions:
                 span.append(name)
             elif span:

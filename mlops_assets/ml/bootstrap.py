@@ -148,6 +148,32 @@ def paired_gain(
     return _area_interval(lambda w: ranked_new.auc(w) - ranked_old.auc(w), draws, level)
 
 
+def block_mean(
+    sums: np.ndarray,
+    rows: np.ndarray,
+    *,
+    repetitions: int = 200,
+    seed: int = 0,
+    level: float = 0.95,
+) -> Interval:
+    """Interval of a mean over rows of which only the sums a block are known.
+
+    Args:
+        sums: sum of the figure over the rows of each block, shape (blocks,).
+        rows: number of rows of each block, above 0, shape (blocks,).
+        repetitions: number of resamples of the blocks.
+        seed: of the resampling.
+        level: share of the resamples between the two bounds.
+
+    Raises:
+        ValueError: fewer than two blocks, or differing shapes.
+    """
+    if sums.shape != rows.shape or sums.size < 2:
+        raise ValueError(f"{sums.size} sums of {rows.size} blocks, expected as many, at least 2")
+    draws = block_draws(np.arange(sums.size), repetitions, seed)
+    return percentiles(float(sums.sum() / rows.sum()), (draws @ sums) / (draws @ rows), level)
+
+
 def segment_metrics(
     frame: pl.DataFrame,
     segments: Sequence[str],

@@ -126,6 +126,9 @@ class ModelRegistry:
             return json.loads(self.run_files(run_id, path).read_text())
         except (MlflowException, OSError) as error:
             raise LookupError(f"training {run_id} keeps no {path}: {error}") from None
+    def run_params(self, run_id: str) -> dict[str, str]:
+        """Return all parameters of a training, as text."""
+        return dict(self._client.get_run(run_id).data.params)
 
     def run_param(self, run_id: str, name: str) -> str:
         """Return a parameter of a training, as text.
@@ -133,7 +136,12 @@ class ModelRegistry:
         Raises:
             KeyError: if the training recorded no such parameter.
         """
-        return self._client.get_run(run_id).data.params[name]
+        return self.run_params(run_id)[name]
+
+    def run_tag(self, run_id: str, name: str) -> str | None:
+        """Return a tag of a training, or None where it has none of that name."""
+        tag: str | None = self._client.get_run(run_id).data.tags.get(name)
+        return tag
 
     def register(
         self,

@@ -8,7 +8,8 @@ from itertools import count
 import polars as pl
 import pytest
 
-from mlops_assets.components.code_version import code_version
+from mlops_assets.components import code_version as module
+from mlops_assets.components.code_version import code_version, difference
 
 TOY = '''
 """A module of ours."""
@@ -199,6 +200,64 @@ def test_plain_roots_count_by_value_and_place():
     assert code_version({"a": 1}, {2, 1}) == code_version({"a": 1}, {1, 2})
     versions = {code_version(*r) for r in [(1, 2), (2, 1), ("1", 2), (1,), (None,), (pl.col("x"),)]}
     assert len(versions) == 6
+
+
+USES_LIBRARIES = """
+import polars as pl
+from json import dumps
+
+
+def helper(x):
+    from sklearn.metrics import log_loss
+
+    return log_loss(x, x)
+
+
+def target(x):
+    return pl.col(dumps(helper(x)))
+"""
+
+
+@pytest.fixture
+def upgraded(monkeypatch):
+    """Let a distribution seem to have another version."""
+    installed = module.version
+
+    def upgrade(distribution, number):
+        module._pinned.cache_clear()
+        monkeypatch.setattr(
+            module, "version", lambda name: number if name == distribution else installed(name)
+        )
+
+    yield upgrade
+    module._pinned.cache_clear()
+
+
+def test_the_libraries_that_a_result_rests_on_are_part_of_it(version_of, upgraded):
+    before = version_of(USES_LIBRARIES)
+    libraries = [pin.partition("==")[0] for pin in before.split("/")[2].split(",")]
+    assert libraries == ["polars", "scikit-learn"]
+    upgraded("xgboost", "9.9")
+    assert version_of(USES_LIBRARIES) == before
+    upgraded("scikit-learn", "9.9+local")
+    after = version_of(USES_LIBRARIES)
+    [said] = difference(before, after)
+    assert said.startswith("scikit-learn ")
+    assert said.endswith("→ 9.9")
+
+
+def test_a_module_of_ours_that_is_imported_inside_is_followed(version_of, monkeypatch):
+    inside = "def target(x):\n    from mlops_assets.stores.dtypes import plain_type\n"
+    before = version_of(inside + "    return plain_type(x)\n")
+    monkeypatch.setattr(module, "_module_text", lambda name: "another text")
+    assert difference(before, version_of(inside + "    return plain_type(x)\n")) == ["code"]
+
+
+def test_declared_settings_are_told_from_code():
+    before = code_version(len, settings={"days": 31})
+    assert difference(before, code_version(len, settings={"days": 30})) == ["configuration"]
+    assert difference(before, before) == []
+    assert difference("0123456789abcdef", before) == ["code"]
 
 
 OF_THE_GRAPH = """

@@ -29,8 +29,11 @@ class Served:
 
 
 @contextmanager
-def served(home: Path, *options: str) -> Iterator[Served]:
-    """Run `mlops ui` on a home until the block ends; then ask it to end, as Ctrl-C does."""
+def served(home: Path, *options: str, status: int = 0) -> Iterator[Served]:
+    """Run `mlops ui` on a home until the block ends; then ask it to end, as Ctrl-C does.
+
+    It must end with `status`, by itself or because it was asked.
+    """
     port, mlflow_port = free_port(), free_port()
     log = home.parent / f"{home.name}-ui.log"
     with log.open("w") as output:
@@ -50,7 +53,7 @@ def served(home: Path, *options: str) -> Iterator[Served]:
         processes = [psutil.Process(ui.pid), *psutil.Process(ui.pid).children(recursive=True)]
         yield Served(home, f"http://127.0.0.1:{port}", f"http://127.0.0.1:{mlflow_port}", processes)
         ui.send_signal(signal.SIGINT)
-        assert ui.wait(timeout=60) == 0, log.read_text()
+        assert ui.wait(timeout=60) == status, log.read_text()
     finally:
         ui.terminate()
         ui.wait(timeout=60)

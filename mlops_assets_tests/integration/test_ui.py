@@ -5,6 +5,7 @@ import socket
 import time
 import urllib.request
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import psutil
@@ -60,6 +61,13 @@ def test_the_daemon_makes_what_is_missing_and_nothing_outlives_the_end(
             ("automation", "RUNNING")
         }
         assert ("next_day", "STOPPED") in _states(ui, "schedules")
+        while len(looks := _looks(ui)) < 2:
+            assert time.monotonic() < deadline, f"the loop's sensors have not looked: {looks}"
+            time.sleep(1)
+        assert looks == {
+            "flight_delays_watch": ("SKIPPED", "no day has come yet"),
+            "flight_delays_retrain": ("SKIPPED", "no decision waits for its training set"),
+        }
         processes = ui.processes
     assert not [p.cmdline() for p in processes if psutil.pid_exists(p.pid) and p.is_running()]
 
@@ -70,16 +78,31 @@ def _missing(ui: Served) -> list[str]:
         return [n for n, k in keys.items() if not instance.get_latest_materialization_event(k)]
 
 
+def _looks(ui: Served) -> dict[str, tuple[str, str]]:
+    """Sensors of the loop that have looked: how it ended, and why they asked for nothing."""
+    found = _asked(ui, "sensors { name sensorState { ticks(limit: 1) { status skipReason } } }")
+    ticks = {item["name"]: item["sensorState"]["ticks"] for item in found["sensors"]}
+    return {
+        name: (tick[0]["status"], tick[0]["skipReason"])
+        for name, tick in ticks.items()
+        if name.startswith("flight_delays") and tick and tick[0]["status"] != "STARTED"
+    }
+
+
 def _states(ui: Served, kind: str) -> set[tuple[str, str]]:
     state = {"sensors": "sensorState", "schedules": "scheduleState"}[kind]
+    found = _asked(ui, f"{kind} {{ name {state} {{ status }} }}")[kind]
+    return {(item["name"], item[state]["status"]) for item in found}
+
+
+def _asked(ui: Served, fields: str) -> dict[str, list[dict[str, Any]]]:
     query = f"""{{ repositoryOrError(repositorySelector: {{repositoryName: "__repository__",
-        repositoryLocationName: "mlops_assets"}}) {{ ... on Repository {{
-        {kind} {{ name {state} {{ status }} }} }} }} }}"""
+        repositoryLocationName: "mlops_assets"}}) {{ ... on Repository {{ {fields} }} }} }}"""
     request = urllib.request.Request(
         f"{ui.dagster}/graphql",
         json.dumps({"query": query}).encode(),
         {"Content-Type": "application/json"},
     )
     with urllib.request.urlopen(request, timeout=30) as response:
-        found = json.load(response)["data"]["repositoryOrError"][kind]
-    return {(item["name"], item[state]["status"]) for item in found}
+        found: dict[str, list[dict[str, Any]]] = json.load(response)["data"]["repositoryOrError"]
+    return found

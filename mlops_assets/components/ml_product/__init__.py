@@ -12,5 +12,12 @@ promotion      7   the champion alias, approved by a person if asked; incumbent.
 scoring        8   predictions, append-only
 performance    9   how the predictions did, once the labels are there
 drift         10   how far what is scored has moved
-retraining    11   the jobs that cut a new training set, or settle an approval
+importance    11   what the champion leans on
+shadow        12   the predecessor, which goes on scoring beside a new champion
+signals       13   all signals about the champion; reads only
+retrain_case       whether they open a case; reads only
+retrain_decisions  the case decided, by the evidence (probe.py) or by a person
+rollback      14   the predecessor comes back
+retraining    15   the jobs that cut a new training set, or settle an approval
+sensors       16   what looks at all this and launches the jobs
 """

@@ -14,18 +14,24 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from mlops_assets.components.loading import BrokenDeclaration, Problem
 from mlops_assets.components.ml_product import declaration as d
+from mlops_assets.components.ml_product.calendar_retrain import calendar_retrain
 from mlops_assets.components.ml_product.drift import drift_asset
 from mlops_assets.components.ml_product.evaluation import evaluation_asset
 from mlops_assets.components.ml_product.feature_view import feature_view
+from mlops_assets.components.ml_product.importance import importance_asset
 from mlops_assets.components.ml_product.packaging import bento_asset
 from mlops_assets.components.ml_product.performance import performance_asset
 from mlops_assets.components.ml_product.problems import problems
-from mlops_assets.components.ml_product.product import Product
+from mlops_assets.components.ml_product.product import PRODUCTS, Product
 from mlops_assets.components.ml_product.promotion import champion_assets
 from mlops_assets.components.ml_product.reading import Finding, read
+from mlops_assets.components.ml_product.retrain_decisions import consider_job, decisions_asset
 from mlops_assets.components.ml_product.retraining import approve_job, retrain_job
+from mlops_assets.components.ml_product.rollback import rollback_job, rollbacks_asset
 from mlops_assets.components.ml_product.scoring import predictions_asset
 from mlops_assets.components.ml_product.selection import candidate_asset, leaderboard_asset
+from mlops_assets.components.ml_product.sensors import retrain_sensor, watch_sensor
+from mlops_assets.components.ml_product.shadow import shadow_asset
 from mlops_assets.components.ml_product.training import fit_asset
 from mlops_assets.components.ml_product.training_set import training_set
 
@@ -61,6 +67,7 @@ class MLProduct(dg.Component, dg.Model):
     serving: d.Serving = Field(default=d.Serving(), description="What the served model may cost.")
     promotion: d.Promotion = Field(default=d.Promotion(), description="Who says yes.")
     monitoring: d.Monitoring = Field(default=d.Monitoring(), description="What is watched.")
+    retraining: d.Retraining = Field(default=d.Retraining(), description="When to train anew.")
 
     @classmethod
     def get_model_cls(cls) -> type[BaseModel]:
@@ -90,8 +97,11 @@ class MLProduct(dg.Component, dg.Model):
 
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
         """The assets of the product that its folder names, stage by stage."""
-        product = self.product(context.path.name)
+        product = PRODUCTS[context.path.name] = self.product(context.path.name)
         fits = (*product.training.families, product.training.baseline)
+        retrain, consider, roll_back = (
+            retrain_job(product), consider_job(product), rollback_job(product)
+        )  # fmt: skip
         return dg.Definitions(
             assets=[
                 feature_view(product),
@@ -105,10 +115,21 @@ class MLProduct(dg.Component, dg.Model):
                 predictions_asset(product),
                 performance_asset(product),
                 drift_asset(product),
+                importance_asset(product),
+                shadow_asset(product),
+                decisions_asset(product),
+                rollbacks_asset(product),
             ],
             jobs=[
-                retrain_job(product),
+                retrain,
+                consider,
+                roll_back,
                 *([approve_job(product)] if product.promotion.approval == "required" else []),
+            ],
+            schedules=[calendar_retrain(product, self.retraining.calendar)],
+            sensors=[
+                watch_sensor(product, consider, roll_back),
+                retrain_sensor(product, retrain),
             ],
         )
 

@@ -158,3 +158,80 @@ class Monitoring(Part):
     report_rows: int = Field(
         default=5_000, ge=100, description="Rows a side sampled for the Evidently report."
     )
+
+
+class Retraining(Part):
+    """What opens a retrain case, what decides it, and how long the predecessor stays near.
+
+    The defaults follow a walk through 2013 (docs/monitoring.md): single months are noisy, seasons
+    always drift, and a retraining pays when a probe gains or the data has grown by a third.
+    """
+
+    mode: Literal["auto", "notify", "off"] = Field(
+        default="auto",
+        description="auto: cases are decided and retrainings launched; notify: cases are decided,"
+        " a person launches; off: no case opens by itself.",
+    )
+    window_days: int = Field(
+        default=28, ge=4, description="Days of the trailing window of bias, loss and label rate."
+    )
+    fired_days: int = Field(
+        default=5, ge=1, description="Days on which a daily signal must fire, of `of_days`."
+    )
+    of_days: int = Field(default=7, ge=1, description="Days among which it must fire so often.")
+    cool_down_days: int = Field(
+        default=14,
+        ge=0,
+        description="Days after a promotion or a decision on which no case is looked for.",
+    )
+    calibration_bias: float = Field(
+        default=0.03, gt=0, description="Mean prediction off the label rate, either way (share)."
+    )
+    loss: float = Field(
+        default=0.0,
+        description="Log loss above the upper bound of the champion's evaluation (nats).",
+    )
+    prediction_drift: float = Field(
+        default=0.2, gt=0, description="Distance of the predictions (standard deviations)."
+    )
+    covariate_drift: float = Field(
+        default=0.5,
+        gt=0,
+        le=1,
+        description="Share of the champion's importance that stands in drifted columns.",
+    )
+    label_rate: float = Field(
+        default=0.05, gt=0, description="Label rate off the training set's, either way (share)."
+    )
+    growth: float = Field(
+        default=0.33, gt=0, description="New rows to train on, as a share of the training set's."
+    )
+    schedule_days: int = Field(
+        default=92, ge=1, description="Days since the champion's cut-off: a calendar retrain."
+    )
+    probe_margin: float = Field(
+        default=0.004,
+        ge=0,
+        description="Nats of log loss that a probe must gain over the champion.",
+    )
+    probe_days: int = Field(
+        default=28, ge=2, description="Newest labelled days, which the probe is judged on."
+    )
+    min_new_labels: int = Field(
+        default=10_000, ge=0, description="Labelled rows that a training set must gain at least."
+    )
+    shadow_days: int = Field(
+        default=28, ge=0, description="Days that a replaced champion goes on scoring; 0 for none."
+    )
+    shadow_min_days: int = Field(
+        default=10, ge=2, description="Labelled days of the shadow before it can come back."
+    )
+    rollback_margin: float = Field(
+        default=0.002,
+        ge=0,
+        description="Nats of log loss by which the new champion must surely be worse to go.",
+    )
+    calendar: str = Field(
+        default="0 6 1 * *",
+        description="Cron (UTC) of the schedule <product>_calendar_retrain, which is off at first.",
+    )

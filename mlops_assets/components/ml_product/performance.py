@@ -47,11 +47,11 @@ def performance(scored: pl.DataFrame, labels: pl.DataFrame, product: Product) ->
     joined = scored.join(labels.select(*keys, LABEL), on=keys, how="left", maintain_order="left")
     return pl.DataFrame(
         [_day_figures(day, part) for (day,), part in joined.group_by(DAY, maintain_order=True)],
-        schema=_PERFORMANCE_SCHEMA,
+        schema=SCHEMA,
     ).sort(DAY)
 
 
-_PERFORMANCE_SCHEMA = {
+SCHEMA = {
     DAY: pl.Date, "model_version": pl.Int64, "rows": pl.Int64, "labelled": pl.Int64,
     **dict.fromkeys(_FIGURES, pl.Float64),
 }  # fmt: skip
@@ -59,7 +59,7 @@ _PERFORMANCE_SCHEMA = {
 
 def performance_asset(product: Product) -> dg.AssetsDefinition:
     """The asset: a day's row when its labels are complete."""
-    code = product.code_version(performance, product.label)
+    code = product.code_version(performance, product.label, product.module.label)
     own = Table(product.table(NAME), None, Quality(), code)
     predictions = product.table(scoring.NAME)
 

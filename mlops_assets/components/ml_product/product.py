@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import date, timedelta
-from functools import cached_property
+from functools import cache, cached_property
 from importlib import import_module
 from types import ModuleType
 from typing import Any
@@ -18,9 +18,19 @@ import dagster as dg
 from mlops_assets.components.code_version import code_version
 from mlops_assets.components.loading import told
 from mlops_assets.components.ml_product import declaration as d
+from mlops_assets.components.recorded import recorded
 from mlops_assets.components.tables.feature_table import DEFINITIONS
 from mlops_assets.ml.families import FeatureColumns
 from mlops_assets.ml.point_in_time import Definition, days_back
+
+PRODUCTS: dict[str, Product] = {}
+"""The products of the code location that this process has loaded, by name."""
+
+
+@cache
+def _version(code: tuple[Any, ...], declared: tuple[str, ...]) -> str:
+    """Code stays as it is while a process lives, and to follow all of it takes a while."""
+    return code_version(*code, settings=list(declared))
 
 
 class Unresolved(ValueError):
@@ -43,6 +53,7 @@ class Product:
     promotion: d.Promotion
     monitoring: d.Monitoring
     serving: d.Serving = field(default_factory=d.Serving)
+    retraining: d.Retraining = field(default_factory=d.Retraining)
 
     def table(self, name: str) -> str:
         """Name of one of the product's own tables."""
@@ -114,7 +125,8 @@ class Product:
 
     def code_version(self, function: Any, *settings: Any) -> str:
         """Version of a stage: its function, and the parts of the declaration that it reads."""
-        return code_version(function, *(s if callable(s) else repr(s) for s in settings))
+        functions = tuple(s for s in settings if callable(s))
+        return _version((function, *functions), tuple(repr(s) for s in settings if not callable(s)))
 
     def asset(
         self,
@@ -150,7 +162,7 @@ class Product:
             dagster_type=dg.Nothing,
             **options,
         )
-        return decorate
+        return lambda step: decorate(recorded(step))
 
     def read_from(self, table: str, first: int, last: int) -> dg.AssetDep:
         """A daily dependency on a table's partitions from `first` to `last` days off."""

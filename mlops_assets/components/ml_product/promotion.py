@@ -8,7 +8,7 @@ settles it, in the UI or by `mlops approve`.
 """
 
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import dagster as dg
@@ -36,6 +36,7 @@ from mlops_assets.stores.model_registry import CHAMPION, ModelRegistry, ModelVer
 NAME = "champion"
 REQUEST = "promotion_request"
 AUTOMATIC = "automation"
+ROLLED_BACK = "rolled_back"
 
 
 class Approval(dg.Config):
@@ -67,6 +68,12 @@ def promote(
             f"{product.name} version {version.version} is not promoted: {'; '.join(refused)}",
             allow_retries=False,
         )
+    if by == AUTOMATIC and withdrawn(store, product, version):
+        raise dg.Failure(
+            f"{product.name} version {version.version} was rolled back and does not come back by"
+            f" itself; `mlops rollback {product.name} --to {version.version}` brings it back.",
+            allow_retries=False,
+        )
     write_promotion(store, product, version, PROMOTED, by, reason, run_id)
     models.set_alias(product.name, CHAMPION, version.version)
 
@@ -87,10 +94,33 @@ def write_promotion(
         "status": status,
         "by": by,
         "reason": reason,
-        "decided_at": datetime.now(UTC),
+        "decided_at": moment(store, product),
         "run_id": run_id,
     }
     store.append(product.table(PROMOTIONS), pl.DataFrame([row]), Commit(run_id=run_id, note=status))
+
+
+def moment(store: Lakehouse, product: Product) -> datetime:
+    """The time of a new row of `promotions`: now, or just after the newest row.
+
+    The order of the rows says what serves, also where the clock was set back in between.
+    """
+    now = datetime.now(UTC)
+    if not store.exists(product.table(PROMOTIONS)):
+        return now
+    newest: datetime | None = (
+        store.scan(product.table(PROMOTIONS)).select(pl.col("decided_at").max()).collect().item()
+    )
+    return max(now, newest + timedelta(microseconds=1)) if newest else now
+
+
+def withdrawn(store: Lakehouse, product: Product, version: ModelVersion) -> bool:
+    """Whether the newest word on a version is that it was rolled back."""
+    if not store.exists(product.table(PROMOTIONS)):
+        return False
+    of_it = store.scan(product.table(PROMOTIONS)).filter(pl.col("digest") == version.digest)
+    statuses = of_it.sort("decided_at").select("status").collect().to_series()
+    return bool(len(statuses)) and statuses[-1] == ROLLED_BACK
 
 
 def waiting(store: Lakehouse, product: Product) -> dict[str, Any] | None:

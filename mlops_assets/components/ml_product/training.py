@@ -112,7 +112,7 @@ def fit_asset(product: Product, family_name: str) -> dg.AssetsDefinition:
 
     @product.asset(
         name,
-        product.code_version(fit, product.training, family(family_name).fit),
+        fit_version(product, family_name),
         kinds=["mlflow"],
         description=f"The {role} {family_name}, fitted on the training set and judged on its"
         " validation days.",
@@ -163,6 +163,21 @@ def fit_asset(product: Product, family_name: str) -> dg.AssetsDefinition:
         )
 
     return asset
+
+
+def fit_version(product: Product, family_name: str) -> str:
+    """Code version of a family's fit: the code, the declaration and the libraries it rests on."""
+    return product.code_version(fit, type(family(family_name)), _settings(product, family_name))
+
+
+def _settings(product: Product, family_name: str) -> tuple[Any, ...]:
+    """What a fit reads of the declaration; another family that competes changes none of it."""
+    training = product.training
+    searched = training.search if family_name != training.baseline else None
+    return (
+        family_name, product.columns, training.validation_days, training.threshold,
+        training.seed, training.threads, training.device, searched,
+    )  # fmt: skip
 
 
 def _labelled(rows: pl.DataFrame, mask: np.ndarray) -> Labelled:

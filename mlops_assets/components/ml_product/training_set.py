@@ -25,6 +25,8 @@ NAME = "training_set"
 LABEL = "label"
 DAY = "date"
 NEWEST = "newest"
+DECISION = "decision"
+"""Metadata of a training set: the retrain decision that it was cut for."""
 
 
 class CutOff(dg.Config):
@@ -36,6 +38,9 @@ class CutOff(dg.Config):
             "Last local day to train on, YYYY-MM-DD; `newest` for the newest labelled day less the"
             " holdout; empty keeps the present set's."
         ),
+    )
+    decision: str = Field(
+        default="", description="The row of retrain_decisions that asks for it; a sensor says so."
     )
 
 
@@ -84,7 +89,7 @@ def training_set(product: Product) -> dg.AssetsDefinition:
         context: dg.AssetExecutionContext, config: CutOff, lakehouse: LakehouseResource
     ) -> dg.MaterializeResult[Any]:
         store = lakehouse.store
-        cutoff = _cutoff(store, product, config.cutoff)
+        cutoff = asked_cutoff(store, product, config.cutoff)
         rows = labelled_rows(store, product, None, cutoff)
         _require_both_classes(rows, product, cutoff)
         data_version = content_hash(rows)
@@ -98,6 +103,7 @@ def training_set(product: Product) -> dg.AssetsDefinition:
                 "rows": rows.height,
                 "days": rows[DAY].n_unique(),
                 "cutoff": cutoff.isoformat(),
+                DECISION: config.decision,
                 "label_share": float(rows[LABEL].mean()),  # type: ignore[arg-type]
                 "delta_version": version,
                 "made_of": dg.MetadataValue.json(pinned),
@@ -140,7 +146,12 @@ def _note(store: Lakehouse, table: str, version: int) -> dict[str, Any]:
     return note
 
 
-def _cutoff(store: Lakehouse, product: Product, asked: str) -> date:
+def asked_cutoff(store: Lakehouse, product: Product, asked: str) -> date:
+    """The cut-off that is asked for: a day, `newest`, or nothing for the present one.
+
+    Raises:
+        dagster.Failure: no day, or one whose labels are not known yet.
+    """
     if not asked:
         return present_cutoff(store, product) or product.training.first_cutoff
     newest = newest_labelled_day(store, product)

@@ -18,6 +18,7 @@ from dagster._utils.warnings import suppress_dagster_warnings
 
 from mlops_assets.components.automation import content_changed
 from mlops_assets.components.code_version import code_version
+from mlops_assets.components.recorded import recorded
 from mlops_assets.components.resources import LakehouseResource
 from mlops_assets.components.tables.examine import Table
 from mlops_assets.components.tables.publish import publish
@@ -81,6 +82,7 @@ def feature_table(
             },
             automation_condition=content_changed(),
         )
+        @recorded
         def asset(context: dg.AssetExecutionContext, lakehouse: LakehouseResource) -> Iterator[Any]:
             store = lakehouse.store
             asked = _published_upstream(context, sources) if days else None

@@ -14,6 +14,7 @@ from dagster._utils.warnings import suppress_dagster_warnings
 
 from mlops_assets.components.automation import code_changed, missing_or_code_changed
 from mlops_assets.components.code_version import code_version
+from mlops_assets.components.recorded import recorded
 from mlops_assets.components.resources import LakehouseResource
 from mlops_assets.components.tables.examine import Table
 from mlops_assets.components.tables.publish import publish
@@ -57,6 +58,7 @@ def raw_table(
             **asset_options(table, read, days, owners, own_tags | (tags or {})),
             automation_condition=code_changed() if days else missing_or_code_changed(),
         )
+        @recorded
         def asset(context: dg.AssetExecutionContext, lakehouse: LakehouseResource) -> Iterator[Any]:
             asked = days_of(context) if days else None
             try:

@@ -17,6 +17,8 @@ automation = dg.AutomationConditionSensorDefinition(
         " where it is; days and decisions can still be launched by hand."
     ),
     default_status=dg.DefaultSensorStatus.RUNNING,
+    # The conditions are the platform's own classes, which only its code server can evaluate.
+    use_user_code_server=True,
     minimum_interval_seconds=INTERVAL_SECONDS,
     run_tags={"mlops/command": "automation"},
 )

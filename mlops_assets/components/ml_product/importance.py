@@ -1,0 +1,88 @@
+"""Stage 11: what the champion leans on, one row a feature; the weights of the covariate signal.
+
+Judged on the validation days of the champion's own training set, which it was not fitted on. It
+follows the champion, also one that came back.
+"""
+
+from typing import Any
+
+import dagster as dg
+import polars as pl
+
+from mlops_assets.components.automation import content_changed
+from mlops_assets.components.metadata import table
+from mlops_assets.components.ml_product.product import Product
+from mlops_assets.components.ml_product.promotion import NAME as CHAMPION
+from mlops_assets.components.ml_product.training_set import DAY, LABEL
+from mlops_assets.components.ml_product.training_set import NAME as TRAINING_SET
+from mlops_assets.components.resources import LakehouseResource, ModelRegistryResource
+from mlops_assets.ml.importance import permutation_importance
+from mlops_assets.ml.splits import split_by_day
+from mlops_assets.stores.content import content_hash
+from mlops_assets.stores.lakehouse import Commit, Lakehouse
+from mlops_assets.stores.model_registry import ModelRegistry, ModelVersion
+
+NAME = "importance"
+
+
+def importance(
+    store: Lakehouse, models: ModelRegistry, product: Product, version: ModelVersion
+) -> pl.DataFrame:
+    """Rows of `permutation_importance`, with the version and the digest of the model."""
+    pinned = int(version.tags["training_set_version"])
+    rows = store.scan(product.table(TRAINING_SET), version=pinned).collect()
+    days, last = rows[DAY].to_numpy(), rows[DAY].max()
+    _, valid = split_by_day(days, last, product.training.validation_days)  # type: ignore[arg-type]
+    judged = rows.filter(valid)
+    found = permutation_importance(
+        models.load(version), judged, judged[LABEL].to_numpy(), seed=product.training.seed
+    )
+    return found.with_columns(
+        pl.lit(version.version, pl.Int64).alias("model_version"),
+        pl.lit(version.digest).alias("digest"),
+    )
+
+
+def weights(store: Lakehouse, product: Product, version: ModelVersion) -> dict[str, float]:
+    """Column to weight; none where this model's importance is not known yet."""
+    if not store.exists(product.table(NAME)):
+        return {}
+    of_it = store.scan(product.table(NAME)).filter(pl.col("digest") == version.digest)
+    return dict(of_it.select("column", "weight").collect().iter_rows())
+
+
+def importance_asset(product: Product) -> dg.AssetsDefinition:
+    """The asset."""
+
+    @product.asset(
+        NAME,
+        product.code_version(importance, product.training.validation_days, product.training.seed),
+        description="How much the champion's log loss rises when a feature tells it nothing.",
+        deps=[product.key(CHAMPION)],
+        automation_condition=content_changed(),
+    )
+    def asset(
+        context: dg.AssetExecutionContext,
+        lakehouse: LakehouseResource,
+        registry: ModelRegistryResource,
+    ) -> dg.MaterializeResult[Any]:
+        store, models = lakehouse.store, registry.store
+        version = models.champion(product.name)
+        if version is None:
+            raise dg.Failure(f"{product.name} has no champion; materialize one first")
+        found = importance(store, models, product, version)
+        data_version = content_hash(found)
+        commit = Commit(run_id=context.run.run_id, data_versions={"": data_version})
+        delta_version = store.overwrite(product.table(NAME), found, commit)
+        shown = found.select("column", pl.selectors.float().round(4)).head(15)
+        return dg.MaterializeResult(
+            data_version=dg.DataVersion(data_version),
+            metadata={
+                "rows": found.height,
+                "model_version": version.version,
+                "delta_version": delta_version,
+                "leans_on": table(shown),
+            },
+        )
+
+    return asset

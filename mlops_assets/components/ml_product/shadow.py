@@ -1,0 +1,188 @@
+"""Stage 12: the predecessor of a new champion goes on scoring beside it, for a declared while.
+
+Its predictions stand in a table of their own and serve nobody. Who served since when, and after
+whom, follows from the predictions alone, so that it is on the data's clock.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import date, timedelta
+from typing import Any
+
+import dagster as dg
+import polars as pl
+
+from mlops_assets.components.automation import once
+from mlops_assets.components.ml_product import feature_view, scoring
+from mlops_assets.components.ml_product.product import Product
+from mlops_assets.components.ml_product.training_set import DAY, LABEL, newest_labelled_day
+from mlops_assets.components.resources import LakehouseResource, ModelRegistryResource
+from mlops_assets.components.tables.day_events import day_event
+from mlops_assets.components.tables.table_asset import days_of
+from mlops_assets.ml.bootstrap import Interval, paired_gain
+from mlops_assets.stores.content import content_hashes
+from mlops_assets.stores.lakehouse import Commit, Lakehouse
+from mlops_assets.stores.model_registry import ModelRegistry
+
+NAME = "shadow_predictions"
+_NOTHING = "no shadow"
+
+
+@dataclass(frozen=True)
+class Serving:
+    """Which version scores, from which local day on, and which one did before it.
+
+    There is no predecessor where the version is the first, or is one that came back.
+    """
+
+    version: int
+    since: date
+    predecessor: int | None
+
+
+def first_scored(store: Lakehouse, product: Product) -> pl.DataFrame:
+    """`date` and the `model_version` that scored it first, in order; no rows without predictions.
+
+    A later revision says nothing of who served on that day.
+    """
+    if not store.exists(product.table(scoring.NAME)):
+        return pl.DataFrame(schema={DAY: pl.Date, "model_version": pl.Int64})
+    rows = store.scan(product.table(scoring.NAME)).filter(pl.col("revision") == 1)
+    return rows.group_by(DAY).agg(pl.col("model_version").first()).sort(DAY).collect()
+
+
+def serving(scored: pl.DataFrame, through: date) -> Serving | None:
+    """Who served on a day, by `first_scored`; None where nobody did yet."""
+    known = scored.filter(pl.col(DAY) <= through)
+    if known.is_empty():
+        return None
+    version = known["model_version"][-1]
+    others = known.filter(pl.col("model_version") != version)
+    if others.is_empty():
+        return Serving(version, known[DAY][0], None)
+    before = others["model_version"][-1]
+    # A late day before the handover, which the new one scored, does not move it.
+    since = others[DAY][-1] + timedelta(days=1)
+    return Serving(version, since, before if before < version else None)
+
+
+def in_shadow(found: Serving | None, day: date, product: Product) -> int | None:
+    """The version that scores a day beside the champion, or None."""
+    if found is None or found.predecessor is None:
+        return None
+    on = (day - found.since).days < product.retraining.shadow_days
+    return found.predecessor if on else None
+
+
+def gain_over_shadow(store: Lakehouse, product: Product, found: Serving) -> Interval | None:
+    """Log loss that the champion gains over its predecessor since it serves (nats a row), by days.
+
+    None where there are fewer labelled days than `shadow_min_days`.
+    """
+    last = newest_labelled_day(store, product)
+    days = min((last - found.since).days + 1, product.retraining.shadow_days)
+    if found.predecessor is None or days < product.retraining.shadow_min_days:
+        return None
+    rows = paired(store, product, found, last)
+    if rows[DAY].n_unique() < product.retraining.shadow_min_days:
+        return None
+    return paired_gain(rows[LABEL], rows["champion"], rows["shadow"], rows[DAY], repetitions=500)
+
+
+def paired(store: Lakehouse, product: Product, found: Serving, last: date) -> pl.DataFrame:
+    """Labelled rows that both scored: date, label, champion, shadow."""
+    if not store.exists(product.table(NAME)):
+        return pl.DataFrame(schema={DAY: pl.Date})
+    keys = product.spine.entity_keys
+    probabilities = []
+    for name, version, shown in (
+        (scoring.NAME, found.version, "champion"),
+        (NAME, found.predecessor, "shadow"),
+    ):
+        scanned = store.scan(product.table(name), first=found.since, last=last)
+        of_it = scoring.newest_revision(scanned, product).filter(model_version=version)
+        probabilities.append(of_it.select(*keys, pl.col("probability").alias(shown)))
+    known_by = last + timedelta(days=product.label.known_after_days)
+    events = store.scan(product.label.table, first=found.since, last=known_by)
+    labels = product.module.label(events).select(*keys, LABEL).drop_nulls(LABEL)
+    joined = probabilities[0].join(probabilities[1], on=keys).join(labels, on=keys)
+    return joined.sort(keys).collect()
+
+
+def shadow_asset(product: Product) -> dg.AssetsDefinition:
+    """The asset, one partition a scored day; empty where no predecessor is in the shadow."""
+    code = product.code_version(scoring.score, product.columns, product.retraining.shadow_days)
+
+    @product.asset(
+        NAME,
+        code,
+        days=product.scored_days,
+        description="What the champion's predecessor says of the same rows, for a while after it"
+        " was replaced; it serves nobody.",
+        deps=[
+            product.read_from(product.table(feature_view.NAME), 0, 0),
+            product.read_from(product.table(scoring.NAME), 0, 0),
+        ],
+        automation_condition=once(),
+    )
+    def asset(
+        context: dg.AssetExecutionContext,
+        lakehouse: LakehouseResource,
+        registry: ModelRegistryResource,
+    ) -> Iterator[Any]:
+        store, models, days = lakehouse.store, registry.store, days_of(context)
+        scored = first_scored(store, product)
+        versions = {day: in_shadow(serving(scored, day), day, product) for day in days}
+        for version in sorted({v for v in versions.values() if v is not None}):
+            its_days = [day for day, scored_by in versions.items() if scored_by == version]
+            _append(context.run.run_id, store, models, product, its_days, version)
+        yield from _events(context, store, product, versions, code)
+
+    return asset
+
+
+def _append(
+    run_id: str,
+    store: Lakehouse,
+    models: ModelRegistry,
+    product: Product,
+    days: list[date],
+    number: int,
+) -> None:
+    version = models.get(product.name, number)
+    view = store.scan(product.table(feature_view.NAME), first=days[0], last=days[-1])
+    rows = scoring.score(
+        view.filter(pl.col(DAY).is_in(days)).collect(), models.load(version), version, product
+    )
+    there = None
+    if store.exists(product.table(NAME)):
+        there = store.scan(product.table(NAME), first=days[0], last=days[-1]).collect()
+    added = scoring.revise(rows, there, product)
+    if added.height:
+        commit = Commit(run_id=run_id, note=f"model version {number}")
+        store.append(product.table(NAME), added, commit, by=DAY)
+
+
+def _events(
+    context: dg.AssetExecutionContext,
+    store: Lakehouse,
+    product: Product,
+    versions: dict[date, int | None],
+    code: str,
+) -> Iterator[Any]:
+    contents: dict[str, str] = {}
+    rows: dict[date, int] = {}
+    if any(versions.values()):
+        first, last = min(versions), max(versions)
+        there = store.scan(product.table(NAME), first=first, last=last)
+        newest = scoring.newest_revision(there, product).collect()
+        contents, rows = (
+            content_hashes(newest, by=DAY),
+            dict(newest[DAY].value_counts().iter_rows()),
+        )
+    for day, version in versions.items():
+        metadata: dict[str, Any] = {"rows": rows.get(day, 0)}
+        if version is not None:
+            metadata["model_version"] = version
+        content = contents.get(day.isoformat(), _NOTHING)
+        yield day_event(context, day.isoformat(), content, metadata, code)

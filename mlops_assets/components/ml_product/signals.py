@@ -1,0 +1,124 @@
+"""All signals about a champion, from the lake, the registry and the code; see ml/signals.py."""
+
+from __future__ import annotations
+
+from datetime import date, timedelta
+from typing import Any
+
+import polars as pl
+
+from mlops_assets.components.code_version import difference
+from mlops_assets.components.ml_product import drift, performance
+from mlops_assets.components.ml_product.evaluation import NAME as EVALUATION
+from mlops_assets.components.ml_product.evaluation import trained_through
+from mlops_assets.components.ml_product.importance import weights
+from mlops_assets.components.ml_product.product import Product
+from mlops_assets.components.ml_product.training import fit_version
+from mlops_assets.components.ml_product.training_set import DAY, LABEL
+from mlops_assets.components.ml_product.training_set import NAME as TRAINING_SET
+from mlops_assets.ml import signals
+from mlops_assets.ml.signals import Signal, Watch
+from mlops_assets.stores.lakehouse import Lakehouse
+from mlops_assets.stores.model_registry import ModelRegistry, ModelVersion
+
+
+def look(
+    store: Lakehouse,
+    models: ModelRegistry,
+    product: Product,
+    champion: ModelVersion,
+    first: date,
+    today: date,
+) -> list[Signal]:
+    """All signals about the champion, of the days from `first` to `today`, fired or not."""
+    limits, window = product.retraining, product.retraining.window_days
+    watch = Watch(first, today, limits.fired_days, limits.of_days)
+    known = watch.earlier(product.label.known_after_days)
+    daily = _rows_of(store, product, performance.NAME, champion, known.last)
+    moved = _rows_of(store, product, drift.NAME, champion, today)
+    trained, rate = _training(store, product, champion)
+    return [
+        signals.calibration_bias(daily, known, window=window, limit=limits.calibration_bias),
+        signals.loss(
+            daily, known, window=window, limit=limits.loss,
+            evaluated=_evaluated(store, product, champion),
+        ),
+        signals.label_rate(
+            daily, known, window=window, trained=rate, limit=limits.label_rate
+        ),
+        signals.prediction_drift(moved, watch, limit=limits.prediction_drift),
+        signals.covariate_drift(
+            moved, weights(store, product, champion), watch, limit=limits.covariate_drift
+        ),
+        signals.growth(
+            new_labels(store, product, champion, today), trained, limit=limits.growth
+        ),
+        signals.age(trained_through(champion), today, limit=limits.schedule_days),
+        signals.code_change(_code_changes(models, product, champion)),
+    ]  # fmt: skip
+
+
+def next_cutoff(product: Product, today: date) -> date:
+    """The last day of a training set that is cut today: the newest labels stay to be judged on."""
+    back = product.label.known_after_days + product.training.holdout_days
+    return today - timedelta(days=back)
+
+
+def new_labels(store: Lakehouse, product: Product, champion: ModelVersion, today: date) -> int:
+    """Labelled rows that a training set would have more than the champion's."""
+    if not store.exists(product.table(performance.NAME)):
+        return 0
+    after = trained_through(champion) + timedelta(days=1)
+    last = next_cutoff(product, today)
+    if last < after:
+        return 0
+    rows = store.scan(product.table(performance.NAME), first=after, last=last)
+    return int(rows.select(pl.col("labelled").sum()).collect().item())
+
+
+def _rows_of(
+    store: Lakehouse, product: Product, name: str, champion: ModelVersion, last: date
+) -> pl.DataFrame:
+    """Daily rows about the champion itself: what its predecessor did is not its fault."""
+    table = product.table(name)
+    if not store.exists(table):
+        schema = _NO_DRIFT if name == drift.NAME else performance.SCHEMA
+        return pl.DataFrame(schema=schema)
+    rows = store.scan(table, first=trained_through(champion), last=last)
+    return rows.filter(pl.col("model_version") == champion.version).collect()
+
+
+_NO_DRIFT: dict[str, Any] = {
+    DAY: pl.Date, "column": pl.String, "kind": pl.String, "value": pl.Float64,
+    "drifted": pl.Boolean,
+}  # fmt: skip
+
+
+def _training(store: Lakehouse, product: Product, champion: ModelVersion) -> tuple[int, float]:
+    """Rows and label rate of the champion's training set."""
+    pinned = int(champion.tags["training_set_version"])
+    rows = store.scan(product.table(TRAINING_SET), version=pinned)
+    count, rate = rows.select(pl.len(), pl.col(LABEL).mean().alias("rate")).collect().row(0)
+    return int(count), float(rate)
+
+
+def _evaluated(store: Lakehouse, product: Product, champion: ModelVersion) -> float | None:
+    """Upper bound of the champion's log loss when it was evaluated, from that evaluation."""
+    table = product.table(EVALUATION)
+    newest = store.version(table) if store.exists(table) else -1
+    for version in range(newest, -1, -1):
+        judged = store.scan(table, version=version).filter(
+            (pl.col("model") == "candidate") & (pl.col("model_version") == champion.version)
+        )
+        high = judged.select("log_loss_high").collect().to_series()
+        if len(high):
+            return float(high[0])
+    return None
+
+
+def _code_changes(models: ModelRegistry, product: Product, champion: ModelVersion) -> list[str]:
+    family = champion.tags["family"]
+    if family not in (*product.training.families, product.training.baseline):
+        return [f"{family} is no longer declared"]
+    fitted = models.run_tag(champion.run_id, "code_version")
+    return difference(fitted, fit_version(product, family)) if fitted else []

@@ -1,0 +1,264 @@
+"""Signals that a model may need retraining: figures in, value, limit and whether it fired out.
+
+A daily signal counts when it fired on at least m of n days that follow each other. A day is left
+out, and named in the detail, where its figures cannot be read; one bad row silences neither the
+other days nor the other signals. No signal decides anything: seasons always drift (verdict.py).
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import date, timedelta
+from functools import partial
+
+import polars as pl
+
+from mlops_assets.ml.bootstrap import Interval, block_mean
+
+_DAILY = {"date": pl.Date, "value": pl.Float64, "fired": pl.Boolean}
+
+
+@dataclass(frozen=True)
+class Signal:
+    """One signal.
+
+    Attributes:
+        name: which one.
+        value: what was found; None where there was nothing to judge.
+        limit: from which on it fires; None where that is no number.
+        fired: whether it did.
+        detail: the same in words, with what could not be read.
+    """
+
+    name: str
+    value: float | None
+    limit: float | None
+    fired: bool
+    detail: str
+
+
+@dataclass(frozen=True)
+class Watch:
+    """Which days are looked at, and how often a daily signal must fire among them.
+
+    It counts when it fired on at least `fired` of the `of` calendar days that end on any day from
+    `first` to `last`: a watch that slept for a while misses none.
+
+    Raises:
+        ValueError: m of n that cannot be.
+    """
+
+    first: date
+    last: date
+    fired: int
+    of: int
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.fired <= self.of:
+            raise ValueError(f"{self.fired} of {self.of} days: expected 1 <= m <= n")
+
+    def earlier(self, days: int) -> Watch:
+        """The same watch of days that lie back, say those whose labels are known by then."""
+        back = timedelta(days=days)
+        return replace(self, first=self.first - back, last=self.last - back)
+
+
+def calibration_bias(rows: pl.DataFrame, watch: Watch, *, window: int, limit: float) -> Signal:
+    """Mean prediction minus label rate over a trailing window is off by the limit, beyond chance.
+
+    Args:
+        rows: one a day: date, labelled (rows), mean_prediction, base_rate (of labelled rows).
+        watch: the days that are asked for.
+        window: calendar days of the trailing window; half of them must be there.
+        limit: greatest bias either way, as a share.
+    """
+    sound, notes = _readable(rows, ["mean_prediction", "base_rate"], highest=1.0)
+    gap = sound.with_columns(figure=pl.col("mean_prediction") - pl.col("base_rate"))
+    daily = _trailing(gap, watch, window, _off(limit))
+    return _persisted("calibration_bias", daily, limit, watch, notes)
+
+
+def label_rate(
+    rows: pl.DataFrame, watch: Watch, *, window: int, trained: float, limit: float
+) -> Signal:
+    """The label rate over a trailing window is off the training set's by the limit, beyond chance.
+
+    Args:
+        rows: one a day: date, labelled, base_rate.
+        watch: the days that are asked for.
+        window: calendar days of the trailing window; half of them must be there.
+        trained: label rate of the training set.
+        limit: greatest difference either way, as a share.
+    """
+    sound, notes = _readable(rows, ["base_rate"], highest=1.0)
+    gap = sound.with_columns(figure=pl.col("base_rate") - trained)
+    daily = _trailing(gap, watch, window, _off(limit))
+    return _persisted("label_rate", daily, limit, watch, notes)
+
+
+def loss(
+    rows: pl.DataFrame, watch: Watch, *, window: int, evaluated: float | None, limit: float
+) -> Signal:
+    """The log loss over a trailing window is above the model's own interval at its evaluation.
+
+    Args:
+        rows: one a day: date, labelled, log_loss.
+        watch: the days that are asked for.
+        window: calendar days of the trailing window; half of them must be there.
+        evaluated: upper bound of the log loss at the evaluation, nats; None where it had none.
+        limit: nats by which the bound must be passed.
+    """
+    if evaluated is None:
+        return Signal("loss", None, limit, False, "not judged: the model has no evaluation")
+    sound, notes = _readable(rows, ["log_loss"])
+    above = sound.with_columns(figure=pl.col("log_loss") - evaluated)
+    daily = _trailing(above, watch, window, lambda value, interval: value > limit)
+    return _persisted("loss", daily, limit, watch, notes)
+
+
+def prediction_drift(rows: pl.DataFrame, watch: Watch, *, limit: float) -> Signal:
+    """The predictions have moved from those on the training set.
+
+    Args:
+        rows: drift rows (drift.daily_drift) with their date.
+        watch: the days that are asked for.
+        limit: from which value on, in standard deviations of the reference.
+    """
+    sound, notes = _drift_rows(rows.filter(pl.col("kind") == "prediction"))
+    daily = sound.select("date", "value", fired=(pl.col("value") >= limit).fill_null(False))
+    return _persisted("prediction_drift", daily, limit, watch, notes)
+
+
+def covariate_drift(
+    rows: pl.DataFrame, weights: Mapping[str, float], watch: Watch, *, limit: float
+) -> Signal:
+    """What the model leans on has drifted, each column by its weight.
+
+    Args:
+        rows: drift rows (drift.daily_drift) with their date.
+        weights: column to its share of the model's importance; none where that is not known.
+        watch: the days that are asked for.
+        limit: share of the importance that stands in drifted columns.
+    """
+    if not weights:
+        detail = "not judged: what the model leans on is not known yet"
+        return Signal("covariate_drift", None, limit, False, detail)
+    sound, notes = _drift_rows(rows.filter(pl.col("kind") != "prediction"), known=list(weights))
+    leaned = pl.col("column").replace_strict(dict(weights), default=0.0, return_dtype=pl.Float64)
+    share = (
+        sound.group_by("date")
+        .agg(value=(leaned * pl.col("drifted").cast(pl.Float64)).sum())
+        .sort("date")
+    )
+    daily = share.select("date", "value", fired=pl.col("value") >= limit)
+    return _persisted("covariate_drift", daily, limit, watch, notes)
+
+
+def growth(new: int, trained: int, *, limit: float) -> Signal:
+    """There are many more labelled rows to train on than the model had."""
+    value = new / trained if trained else None
+    fired = value is not None and value >= limit
+    detail = f"{new:,} labelled rows more than the {trained:,} it was trained on"
+    return Signal("growth", value, limit, fired, detail)
+
+
+def age(cutoff: date, today: date, *, limit: int) -> Signal:
+    """The model's last training day lies far back on the data's own clock."""
+    days = (today - cutoff).days
+    return Signal("age", days, limit, days >= limit, f"{days} days since its cut-off {cutoff}")
+
+
+def code_change(changes: Sequence[str]) -> Signal:
+    """A fit would run other code, settings or libraries than the model was fitted with."""
+    detail = f"changed since its fit: {', '.join(changes)}" if changes else "the same as at its fit"
+    return Signal("code_change", len(changes), 1, bool(changes), detail)
+
+
+def person(by: str, reason: str = "") -> Signal:
+    """Somebody asks."""
+    return Signal("person", None, None, True, f"{by}: {reason}" if reason else by)
+
+
+Judge = Callable[[float, Callable[[], Interval]], bool]
+"""Whether a value fires; its interval is made only where it is asked for."""
+
+
+def _off(limit: float) -> Judge:
+    def judge(value: float, interval: Callable[[], Interval]) -> bool:
+        return abs(value) >= limit and (found := interval()).low * found.high > 0
+
+    return judge
+
+
+def _trailing(rows: pl.DataFrame, watch: Watch, window: int, judge: Judge) -> pl.DataFrame:
+    """Mean of `figure` over the labelled rows of the window that ends on each day."""
+    first = watch.first - timedelta(days=watch.of - 1)
+    ordered = rows.sort("date")
+    days, labelled = ordered["date"].to_list(), ordered["labelled"].to_numpy()
+    sums = ordered["figure"].to_numpy() * labelled
+    found = []
+    for end, day in enumerate(days, start=1):
+        start = bisect_left(days, day - timedelta(days=window - 1))
+        if not first <= day <= watch.last or end - start < max(2, window // 2):
+            continue
+        part = slice(start, end)
+        value = float(sums[part].sum() / labelled[part].sum())
+        fired = judge(value, partial(block_mean, sums[part], labelled[part]))
+        found.append({"date": day, "value": value, "fired": fired})
+    return pl.DataFrame(found, schema=_DAILY)
+
+
+def _persisted(
+    name: str, daily: pl.DataFrame, limit: float, watch: Watch, notes: Sequence[str]
+) -> Signal:
+    """Whether it fired on m of n days that end on one of the days asked for."""
+    looked = daily.filter(pl.col("date") <= watch.last).drop_nulls("value").sort("date")
+    if looked.is_empty():
+        return Signal(name, None, limit, False, "; ".join(["not judged: no days yet", *notes]))
+    values = dict(looked.select("date", "value").iter_rows())
+    on = {day for day, fired in looked.select("date", "fired").iter_rows() if fired}
+    newest, most = looked["date"][-1], 0
+    for back in range((watch.last - watch.first).days + 1):
+        end = watch.last - timedelta(days=back)
+        among = [end - timedelta(days=n) for n in range(watch.of)]
+        hits = [day for day in among if day in on]
+        most = max(most, len(hits))
+        if len(hits) >= watch.fired:
+            detail = f"on {len(hits)} of the {watch.of} days to {end}, {watch.fired} are needed"
+            return Signal(name, values[hits[0]], limit, True, "; ".join([detail, *notes]))
+    detail = f"on at most {most} of {watch.of} days, {watch.fired} are needed; value of {newest}"
+    return Signal(name, values[newest], limit, False, "; ".join([detail, *notes]))
+
+
+def _readable(
+    rows: pl.DataFrame, figures: list[str], highest: float = float("inf")
+) -> tuple[pl.DataFrame, list[str]]:
+    """Labelled days whose figures are numbers from 0 to `highest`, once each; and the others."""
+    known = rows.filter(pl.col("labelled").fill_null(0) != 0)
+    fine = (pl.col("labelled") > 0) & ~pl.col("date").is_duplicated()
+    for figure in figures:
+        fine &= pl.col(figure).is_between(0, highest) & pl.col(figure).is_finite()
+    return _sorted_out(known, fine)
+
+
+def _drift_rows(
+    rows: pl.DataFrame, known: Sequence[str] | None = None
+) -> tuple[pl.DataFrame, list[str]]:
+    """Rows with a verdict and no impossible value; a value may be absent, which the note says."""
+    value = pl.col("value")
+    fine = (value.is_null() | (value.is_finite() & (value >= 0))) & pl.col("drifted").is_not_null()
+    fine &= ~pl.struct("date", "column").is_duplicated()
+    if known is not None:
+        fine &= pl.col("column").is_in(list(known))
+    return _sorted_out(rows, fine)
+
+
+def _sorted_out(rows: pl.DataFrame, fine: pl.Expr) -> tuple[pl.DataFrame, list[str]]:
+    good = fine.fill_null(False)
+    bad = rows.filter(~good)
+    if bad.is_empty():
+        return rows, []
+    days = ", ".join(str(day) for day in bad["date"].unique().sort()[-3:])
+    return rows.filter(good), [f"{bad.height} rows cannot be read and are left out, of {days}"]
