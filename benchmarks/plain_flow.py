@@ -14,12 +14,13 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import dagster as dg
 import polars as pl
-import yaml
 
-from mlops_assets.components import MLProduct
+from benchmarks.measure import Work
 from mlops_assets.components.ml_product import drift, feature_view, performance, scoring
 from mlops_assets.components.ml_product.packaging import compare
+from mlops_assets.components.ml_product.product import Product
 from mlops_assets.components.ml_product.report import Contender, evaluate
 from mlops_assets.components.ml_product.training_set import DAY, LABEL, labelled_rows
 from mlops_assets.components.tables import function_of
@@ -52,17 +53,28 @@ FEATURES = {
 }
 
 
+def declared(name: str) -> Product:
+    """A product as the code location loads it."""
+    component: Any = dg.ComponentTree.for_project(repository()).load_component(name)
+    return component.product(name)
+
+
 class PlainFlow:
     """One lake, filled stage by stage; `stages` holds the seconds of each."""
 
-    def __init__(self, home: Path, first: date, last: date, params: dict[str, Any]) -> None:
+    def __init__(
+        self,
+        home: Path,
+        first: date,
+        last: date,
+        params: dict[str, Any],
+        product: Product | None = None,
+    ) -> None:
         self.params = params
         self.lake = Lakehouse(home / "lake")
         self.bentos = BentoStore(home / "bentos")
         self.first, self.last = first, last
-        text = (repository() / "mlops_assets/defs" / NAME / "defs.yaml").read_text()
-        declared = yaml.safe_load(text)["attributes"]
-        self.product = MLProduct.resolve_from_dict(declared).product(NAME)
+        self.product = product or declared(NAME)
         self.labelled_through = last - timedelta(days=self.product.label.known_after_days)
         self.stages: dict[str, float] = {}
 
@@ -123,7 +135,7 @@ class PlainFlow:
             rows = labelled_rows(self.lake, product, cutoff, self.labelled_through)
             rows = rows.filter(pl.col(DAY) > cutoff)
             candidate, baseline = (
-                Contender(role, model.predict(rows), threshold, cutoff)
+                Contender(role, model.predict(rows), threshold)
                 for role, (model, threshold) in (
                     ("candidate", fitted["xgboost"]),
                     ("baseline", fitted[product.training.baseline]),
@@ -182,11 +194,17 @@ class PlainFlow:
             drift.report(product, reference, current, self.last)
 
 
-def run(home: Path, first: date, last: date, params: dict[str, Any]) -> dict[str, float]:
-    """All of it, with these parameters of each family; returns the seconds of each stage."""
-    flow = PlainFlow(home, first, last, params)
-    flow.tables()
-    fitted = flow.fits()
-    flow.judge(fitted)
-    flow.watch(fitted)
-    return flow.stages
+def plain(folder: str, last: str, params: dict[str, Any]) -> Work:
+    """All of it through a day, with these parameters of each family; tables alone without any."""
+    stages: dict[str, float] = {}
+
+    def run() -> None:
+        flow = PlainFlow(Path(folder), date(2013, 1, 1), date.fromisoformat(last), params)
+        flow.tables()
+        if params:
+            fitted = flow.fits()
+            flow.judge(fitted)
+            flow.watch(fitted)
+        stages.update(flow.stages)
+
+    return Work(run, parts=stages)

@@ -45,18 +45,19 @@ class Timeline:
         """Sort a table; `ties` are columns that order the rows of one key and moment."""
         names = table.select(keys).drop_nulls().unique().with_row_index(_KEY)
         rows = (
-            table.filter(pl.col(moment).is_not_null())
-            .join(names, on=list(keys), how="inner")
+            table.join(names, on=list(keys), how="left", maintain_order="left")
             .drop(keys)
+            .drop_nulls([_KEY, moment])
             .sort(moment, *ties)
         )
         times = rows[moment].to_physical().to_numpy()
         is_new = np.diff(times, prepend=times[:1] - 1) != 0
         moments = times[is_new]
-        code = pl.col(_KEY).cast(pl.Int64) * (len(moments) + 1) + pl.Series(np.cumsum(is_new))
-        rows = rows.with_columns(code.alias(_KEY)).sort(_KEY, maintain_order=bool(ties))
-        codes = rows[_KEY].to_numpy()
-        return cls(rows.drop(_KEY), names, moments, codes, table.schema[moment])
+        # Stable, so that each key's rows stay in order; numpy sorts 16 bits by radix.
+        key = rows[_KEY].to_numpy().astype(np.min_scalar_type(names.height))
+        order = np.argsort(key, kind="stable")
+        codes = (key.astype(np.int64) * (len(moments) + 1) + np.cumsum(is_new))[order]
+        return cls(rows.drop(_KEY)[order], names, moments, codes, table.schema[moment])
 
     def asked(self, spine: pl.DataFrame, at: str) -> Asked:
         """Rows that ask what was there at their own time `at`.

@@ -14,14 +14,14 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from mlops_assets.ml.families import families, read_manifest
+from mlops_assets.ml.families import read_manifest
 from mlops_assets.stores.content import combine
-from mlops_assets.stores.requirements import imported_packages, pinned
+from mlops_assets.stores.requirements import imported_modules, imported_packages, pinned
 
 SERVICE = "bentos.tabular.service:Tabular"
 
 _BESIDE_SERVICE = "bentos/tabular"
-_FAMILIES = "mlops_assets/ml/families"
+_FAMILIES = Path("mlops_assets/ml/families")
 _CODE = {
     "bentos": ("__init__.py", "tabular/*.py"),
     "mlops_assets": ("__init__.py", "ml/__init__.py", "ml/families/*.py"),
@@ -64,8 +64,15 @@ def source_version(files: Mapping[str, bytes]) -> str:
 
 def _code(family: str) -> dict[str, bytes]:
     """Return the modules that serve a model of `family`; other families stay out."""
-    others = {f"{_FAMILIES}/{name}.py" for name in families() if name != family}
-    return {name: path.read_bytes() for name, path in _modules() if name not in others}
+    modules = {name: path.read_bytes() for name, path in _modules()}
+    needed: set[str] = set()
+    pending = [f"{_FAMILIES}/{name}.py" for name in ("__init__", family)]
+    while pending:
+        name = pending.pop()
+        if name in modules and name not in needed:
+            needed.add(name)
+            pending += [f"{m.replace('.', '/')}.py" for m in imported_modules(modules[name])]
+    return {n: text for n, text in modules.items() if n in needed or Path(n).parent != _FAMILIES}
 
 
 def _modules() -> Iterator[tuple[str, Path]]:

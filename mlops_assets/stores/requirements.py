@@ -25,7 +25,7 @@ def imported_packages(sources: Iterable[bytes], ours: Collection[str]) -> set[st
         sources: modules as files hold them.
         ours: top-level modules that come with `sources` and are in no package.
     """
-    modules = {name.split(".")[0] for source in sources for name in _imports(ast.parse(source))}
+    modules = {name.split(".")[0] for source in sources for name in imported_modules(source)}
     return {
         package
         for module in modules - sys.stdlib_module_names - set(ours)
@@ -65,8 +65,9 @@ def pinned(requirements: Iterable[str]) -> list[str]:
     return [f"{name}=={version}" for name, version in sorted(pins.items())]
 
 
-def _imports(module: ast.Module) -> Iterator[str]:
-    pending: list[ast.AST] = [module]
+def imported_modules(source: bytes) -> Iterator[str]:
+    """Yield the dotted names of what a module imports, at its top and inside functions."""
+    pending: list[ast.AST] = [ast.parse(source)]
     while pending:
         node = pending.pop()
         if isinstance(node, ast.Import):
