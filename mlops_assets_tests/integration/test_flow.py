@@ -40,6 +40,7 @@ OF_A_DAY = [
     *(f"nyc_flights/{name}" for name in (*RAW, "weather_known", "scheduled_congestion")),
     *DELAYS,
     *(f"flight_delays/{name}" for name in ("feature_view", "predictions", "performance", "drift")),
+    "flight_delays/shadow_predictions",
 ]
 
 
