@@ -20,7 +20,6 @@ from typing import Any, Protocol
 import dagster as dg
 from dagster._utils.warnings import disable_dagster_warnings
 
-from mlops_assets.components.abandoned import end_abandoned
 from mlops_assets.components.arrival import Source
 from mlops_assets.components.provenance import Partition, provenance_of, spec_of
 
@@ -110,7 +109,6 @@ class Engine:
             RuntimeError: when it does not come to rest within MAX_TICKS.
         """
         report = report or Report()
-        end_abandoned(self.instance)
         provenance_of(self.instance).retries = True
         tried: set[tuple[dg.AssetKey, Partition, str]] = set()
         for _ in range(MAX_TICKS):

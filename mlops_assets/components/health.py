@@ -15,12 +15,10 @@ from pathlib import Path
 
 import dagster as dg
 import polars as pl
-import psutil
-from dagster._core.launcher.base import WorkerStatus
-from dagster._core.storage.event_log import ConsolidatedSqliteEventLogStorage
 
+from mlops_assets.components.ml_product.incumbent import objections
 from mlops_assets.components.ml_product.product import Product
-from mlops_assets.components.ml_product.promotion import refusals
+from mlops_assets.components.run_workers import abandoned
 from mlops_assets.components.watchdog import signs
 from mlops_assets.stores.lakehouse import Lakehouse
 from mlops_assets.stores.model_registry import ModelRegistry
@@ -32,7 +30,6 @@ LEAST_FREE_BYTES = 2**30
 STOPPED_SECONDS = 24 * 3600
 """Time for which automation may be held while something is due."""
 _CURSOR = "mlops/doctor"
-_GONE = (WorkerStatus.NOT_FOUND, WorkerStatus.FAILED, WorkerStatus.SUCCESS)
 
 
 @dataclass(frozen=True)
@@ -181,7 +178,7 @@ def _champions(environment: Environment) -> Iterator[Finding]:
         if version is None:
             yield Finding("champion", True, f"{product.name} has none yet")
             continue
-        refused = refusals(environment.lake, product, version)
+        refused = objections(environment.lake, product.name, version)
         named = f"{product.name} version {version.version}"
         yield Finding(
             "champion", not refused,
@@ -192,7 +189,7 @@ def _champions(environment: Environment) -> Iterator[Finding]:
 
 def _half_done(environment: Environment) -> Iterator[Finding]:
     """No run counts as started although its process has ended."""
-    found = abandoned(environment.instance)
+    found = [run for run, _ in abandoned(environment.instance)]
     named = ", ".join(run.run_id[:8] for run in found)
     yield Finding(
         "runs", not found,
@@ -226,41 +223,3 @@ CHECKS: dict[str, Callable[[Environment], Iterator[Finding]]] = {
     "notifications": _notifications,
 }
 """Name to check, in the order in which they are made."""
-
-
-def abandoned(instance: dg.DagsterInstance) -> list[dg.DagsterRun]:
-    """Runs that count as started although the process on this machine that did them has ended.
-
-    A launcher that can ask for its workers' health, as that for Kubernetes, is asked.
-    """
-    started = instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED]))
-    launcher = instance.run_launcher
-    if launcher.supports_check_run_worker_health:
-        return [r for r in started if launcher.check_run_worker_health(r).status in _GONE]
-    # A process id means something on one machine only; an instance in files is on one.
-    if not isinstance(instance.event_log_storage, ConsolidatedSqliteEventLogStorage):
-        return []
-    return [run for run in started if not _alive(instance, run)]
-
-
-def _alive(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:
-    """Whether a process that the run's events name still is there; also if they name none."""
-    records = instance.get_records_for_run(
-        run.run_id, of_type=dg.DagsterEventType.ENGINE_EVENT
-    ).records
-    named = [
-        (int(str(pid.value)), record.event_log_entry.timestamp)
-        for record in records
-        if (event := record.event_log_entry.dagster_event)
-        and (pid := event.engine_event_data.metadata.get("pid"))
-    ]
-    return not named or any(_runs_since(pid, at) for pid, at in named)
-
-
-def _runs_since(pid: int, timestamp: float) -> bool:
-    """Whether a process runs that began before; a later one has only got the same number."""
-    try:
-        process = psutil.Process(pid)
-        return process.status() != psutil.STATUS_ZOMBIE and process.create_time() <= timestamp
-    except psutil.NoSuchProcess:
-        return False

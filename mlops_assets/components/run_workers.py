@@ -8,7 +8,7 @@ look at processes of this machine; environments on Kubernetes have a launcher th
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import dagster as dg
 import psutil
@@ -17,6 +17,7 @@ from dagster._core.launcher import CheckRunHealthResult, DefaultRunLauncher, Wor
 from dagster._core.storage.tags import GRPC_INFO_TAG
 
 _STARTED = [dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING]
+_GONE = (WorkerStatus.NOT_FOUND, WorkerStatus.FAILED, WorkerStatus.SUCCESS)
 _NOT_YET = [dg.DagsterRunStatus.NOT_STARTED, dg.DagsterRunStatus.STARTING]
 
 
@@ -36,22 +37,38 @@ class LocalRunLauncher(DefaultRunLauncher):
         return CheckRunHealthResult(WorkerStatus.RUNNING)
 
 
+def abandoned(
+    instance: dg.DagsterInstance, statuses: Sequence[dg.DagsterRunStatus] = _STARTED
+) -> Iterator[tuple[dg.DagsterRun, str]]:
+    """Runs that count as going on although the process that did them is gone, and how one knows.
+
+    A launcher of another kind, as that for Kubernetes, is asked for its workers instead.
+    """
+    launcher = instance.run_launcher
+    for run in instance.get_runs(dg.RunsFilter(statuses=list(statuses))):
+        if not isinstance(launcher, DefaultRunLauncher):
+            health = launcher.check_run_worker_health(run)
+            if health.status in _GONE:
+                yield run, health.msg or "its worker is gone"
+            continue
+        named = list(_processes(instance, run))
+        asked_a_server = GRPC_INFO_TAG in run.tags
+        if any(_is_alive(*each) for each in named) or (not named and asked_a_server):
+            continue
+        yield run, _gone(named)
+
+
 def end_abandoned(instance: dg.DagsterInstance) -> list[str]:
-    """Mark as canceled the runs whose process is gone; return their ids.
+    """Mark abandoned runs as canceled; return their ids.
 
     For who is the only engine of this environment: a run that no process has taken up yet is
     another engine's, unless a code server was asked to do it. Canceled, not failed: nothing was
     found to be wrong with what the run would have made.
     """
-    ended = []
-    for run in instance.get_runs(dg.RunsFilter(statuses=_STARTED + _NOT_YET)):
-        named = list(_processes(instance, run))
-        asked_a_server = GRPC_INFO_TAG in run.tags
-        if any(_is_alive(*each) for each in named) or (not named and asked_a_server):
-            continue
-        instance.report_run_canceled(run, _gone(named))
-        ended.append(run.run_id)
-    return ended
+    found = list(abandoned(instance, _STARTED + _NOT_YET))
+    for run, why in found:
+        instance.report_run_canceled(run, why)
+    return [run.run_id for run, _ in found]
 
 
 def _processes(instance: dg.DagsterInstance, run: dg.DagsterRun) -> Iterator[tuple[int, float]]:

@@ -126,6 +126,7 @@ class ModelRegistry:
             return json.loads(self.run_files(run_id, path).read_text())
         except (MlflowException, OSError) as error:
             raise LookupError(f"training {run_id} keeps no {path}: {error}") from None
+
     def run_params(self, run_id: str) -> dict[str, str]:
         """Return all parameters of a training, as text."""
         return dict(self._client.get_run(run_id).data.params)

@@ -22,8 +22,9 @@ from typer.testing import CliRunner
 
 from mlops_assets.cli import app
 from mlops_assets.components import health
-from mlops_assets.components.health import Environment, Finding, abandoned, examine
+from mlops_assets.components.health import Environment, Finding, examine
 from mlops_assets.components.ml_product.promotion import GATES
+from mlops_assets.components.run_workers import abandoned
 from mlops_assets.components.watchdog import Signs
 from mlops_assets.local import prepare
 from mlops_assets.stores.lakehouse import Commit, Lakehouse
@@ -151,10 +152,10 @@ def test_a_run_whose_process_was_killed_is_found(environment):
             assert time.monotonic() < deadline
             time.sleep(0.2)
         time.sleep(1)
-        assert abandoned(instance) == []
+        assert list(abandoned(instance)) == []
         process.send_signal(signal.SIGKILL)
         process.wait()
-        (run,) = abandoned(instance)
+        ((run, _),) = abandoned(instance)
         assert run.run_id[:8] in find(environment, "runs").detail
     finally:
         process.kill()

@@ -119,7 +119,7 @@ def roll_back(
     if champion is None or champion.version == to.version:
         served = f"version {to.version} serves already" if champion else "there is no champion"
         raise dg.Failure(f"{product.name}: {served}; nothing to roll back", allow_retries=False)
-    if refused := refusals(store, product, to):
+    if refused := refusals(store, product.name, to):
         raise dg.Failure(
             f"{product.name} version {to.version} does not come back: {'; '.join(refused)}",
             allow_retries=False,

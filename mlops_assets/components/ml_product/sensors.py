@@ -12,7 +12,6 @@ from typing import Any
 
 import dagster as dg
 
-from mlops_assets.components.abandoned import end_abandoned
 from mlops_assets.components.ml_product import drift, importance, performance, shadow
 from mlops_assets.components.ml_product.product import Product
 from mlops_assets.components.ml_product.promotion import AUTOMATIC
@@ -57,7 +56,6 @@ def watch_sensor(product: Product, consider: Any, rollback: Any) -> dg.SensorDef
         registry: ModelRegistryResource,
     ) -> Iterator[Any]:
         store, models = lakehouse.store, registry.store
-        end_abandoned(context.instance)
         seen = _seen(context.instance, product, watched)
         if context.cursor == seen:
             yield dg.SkipReason("nothing new since the last look")
