@@ -105,6 +105,14 @@ MISTAKES: list[tuple[str, str, str, str]] = [
     ("[carrier, origin, dest]", "[carrier, carrier]", "features.categorical[1]", "twice"),
     ("leak_auc: 0.82", "leak_auc: 0.4", "gates.leak_auc", "0.4 should be greater than 0.5"),
     ("leak_auc: 0.82", "min_days: 29", "gates.min_days", "training.holdout_days, 28, to judge on"),
+    (
+        "retraining:\n", "retraining:\n    fired_days: 9\n    of_days: 7\n",
+        "retraining.fired_days", "9 of retraining.of_days 7 can never be",
+    ),
+    (
+        "retraining:\n", 'retraining:\n    calendar: "each month"\n', "retraining.calendar",
+        "'each month' is no cron schedule",
+    ),
     ("leak_auc: 0.82", "min_days: 200", "gates.min_days", "after training.first_cutoff only 151"),
     ("min_gain_over_baseline: 0.0", "min_gain_over_baseline: 0.7", "gates.min_gain_over_baseline",
      "more than any model gains"),

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import date
 
+from dagster._utils.schedules import is_valid_cron_schedule
+
 from mlops_assets.components.ml_product.product import Product
 from mlops_assets.components.ml_product.reading import Finding
 from mlops_assets.components.tables.feature_table import DEFINITIONS
@@ -80,7 +82,21 @@ def enough_days_to_judge(product: Product) -> Iterator[Finding]:
         yield Finding(path, says)
 
 
-CHECKS = (first_cutoff, within_history, reach_within_history, folds, enough_days_to_judge)
+def retraining_can_happen(product: Product) -> Iterator[Finding]:
+    """A signal can count, and the calendar is one."""
+    declared = product.retraining
+    if declared.fired_days > declared.of_days:
+        says = f"{declared.fired_days} of retraining.of_days {declared.of_days} can never be"
+        yield Finding(("retraining", "fired_days"), says)
+    if not is_valid_cron_schedule(declared.calendar):
+        says = f"{declared.calendar!r} is no cron schedule; the first of each month is '0 6 1 * *'"
+        yield Finding(("retraining", "calendar"), says)
+
+
+CHECKS = (
+    first_cutoff, within_history, reach_within_history, folds, enough_days_to_judge,
+    retraining_can_happen,
+)  # fmt: skip
 
 
 def _first(product: Product) -> date:
