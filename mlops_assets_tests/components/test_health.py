@@ -23,10 +23,10 @@ from typer.testing import CliRunner
 from mlops_assets.cli import app
 from mlops_assets.components import health
 from mlops_assets.components.health import Environment, Finding, examine
-from mlops_assets.components.ml_product.promotion import GATES
 from mlops_assets.components.run_workers import abandoned
 from mlops_assets.components.watchdog import Signs
 from mlops_assets.local import prepare
+from mlops_assets.ml.gates import REQUIRED
 from mlops_assets.stores.lakehouse import Commit, Lakehouse
 from mlops_assets.stores.model_registry import ModelRegistry
 
@@ -100,7 +100,7 @@ def test_automation_that_a_person_holds_is_found_when_something_is_due_for_long(
 @pytest.mark.parametrize("passed", [False, True])
 def test_a_champion_that_did_not_pass_is_found(environment, passed):
     gates = [{"gate": gate, "digest": "d", "passed": passed or gate != "leak_suspect",
-              "detail": "AUC 0.99", "judged_at": datetime.now(UTC)} for gate in GATES]  # fmt: skip
+              "detail": "AUC 0.99", "judged_at": datetime.now(UTC)} for gate in REQUIRED]  # fmt: skip
     environment.lake.append("flight_delays/gate_results", pl.DataFrame(gates), Commit())
     product = SimpleNamespace(name="flight_delays", table=lambda name: f"flight_delays/{name}")
     # Fitting and registering a model takes a minute; all that is used of it is its digest.
