@@ -23,6 +23,7 @@ from typer.testing import CliRunner
 from mlops_assets.cli import app
 from mlops_assets.components import health
 from mlops_assets.components.health import Environment, Finding, examine
+from mlops_assets.components.ml_product.incumbent import PROMOTED
 from mlops_assets.components.run_workers import abandoned
 from mlops_assets.components.watchdog import Signs
 from mlops_assets.local import prepare
@@ -99,9 +100,15 @@ def test_automation_that_a_person_holds_is_found_when_something_is_due_for_long(
 
 @pytest.mark.parametrize("passed", [False, True])
 def test_a_champion_that_did_not_pass_is_found(environment, passed):
-    gates = [{"gate": gate, "digest": "d", "passed": passed or gate != "leak_suspect",
-              "detail": "AUC 0.99", "judged_at": datetime.now(UTC)} for gate in REQUIRED]  # fmt: skip
+    now = datetime.now(UTC)
+    gates = [
+        {"gate": gate, "digest": "d", "passed": passed or gate != "leak_suspect",
+         "detail": "AUC 0.99", "judged_at": now}
+        for gate in REQUIRED
+    ]  # fmt: skip
+    promoted = {"model_version": 3, "digest": "d", "status": PROMOTED, "decided_at": now}
     environment.lake.append("flight_delays/gate_results", pl.DataFrame(gates), Commit())
+    environment.lake.append("flight_delays/promotions", pl.DataFrame([promoted]), Commit())
     product = SimpleNamespace(name="flight_delays", table=lambda name: f"flight_delays/{name}")
     # Fitting and registering a model takes a minute; all that is used of it is its digest.
     champion = SimpleNamespace(version=3, digest="d")
