@@ -6,6 +6,8 @@ export MLOPS_HOME ?= $(CURDIR)/var
 export DAGSTER_HOME ?= $(MLOPS_HOME)/dagster
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 PYTEST := $(BIN)/python -m pytest
+# Two processes, a module's tests in one of them.
+TWICE := --numprocesses 2 --dist loadscope
 
 .PHONY: demo ui test test-fast test-all gates kills benchmarks check format clean browser help
 
@@ -19,13 +21,13 @@ ui: $(VENV)/.installed  ## The Dagster UI with its daemon, and MLflow, on loopba
 	@$(BIN)/mlops ui $(ARGS)
 
 test: $(VENV)/.installed browser  ## Checks, unit and flow tests, the UI in a browser
-	$(PYTEST) -m "not year" $(ARGS)
+	$(PYTEST) $(TWICE) -m "not year" $(ARGS)
 
 test-fast: $(VENV)/.installed  ## What takes under three minutes
-	$(PYTEST) -m "not year and not slow and not browser" $(ARGS)
+	$(PYTEST) $(TWICE) -m "not year and not slow and not browser" $(ARGS)
 
 test-all: $(VENV)/.installed browser  ## Everything, the whole year included
-	$(PYTEST) $(ARGS)
+	$(PYTEST) $(TWICE) $(ARGS)
 
 gates: $(VENV)/.installed  ## Build bad models for real, and print which gate refuses each
 	$(BIN)/python -m mlops_assets_tests.integration.mutants $(ARGS)

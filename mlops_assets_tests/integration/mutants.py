@@ -112,7 +112,7 @@ def leaky(world: World) -> Outcomes:
     features = world.flow.product.features
     changes = {
         "problem": "mlops_assets_tests.integration.leaky_problem",
-        "features": features.modelcopy_of(update={"numeric": [*features.numeric, "dep_delay"]}),
+        "features": features.model_copy(update={"numeric": [*features.numeric, "dep_delay"]}),
     }
     with copy_of(world, **changes) as other:
         return _retrained(other)

@@ -66,7 +66,9 @@ def test_every_table_has_rows(flow):
     expected = {*OF_A_DAY, *(f"flight_delays/{name}" for name in made)}
     rows = {name: flow.lakehouse.rows(name) for name in flow.lakehouse.tables()}
     assert expected <= rows.keys()
-    assert [name for name, count in rows.items() if not count] == []
+    # The first champion has no predecessor that could score in its shadow.
+    empty = [name for name, count in rows.items() if not count]
+    assert empty == ["flight_delays/shadow_predictions"]
 
 
 def test_the_training_set_can_be_made_again_from_the_versions_it_pins(flow):

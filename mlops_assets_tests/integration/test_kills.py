@@ -27,8 +27,8 @@ def test_a_plan_follows_from_its_seed_and_hits_each_stage():
 
 
 @pytest.mark.slow
-def test_six_kills_cost_a_further_run_and_nothing_else(tmp_path, settled):
-    survived(tmp_path, plan(6, seed=6, a_home=6), control=settled)
+def test_four_kills_cost_a_further_run_and_nothing_else(tmp_path, settled):
+    survived(tmp_path, plan(4, seed=6, a_home=4), control=settled)
 
 
 @pytest.mark.year
@@ -63,7 +63,8 @@ def test_a_killed_worker_of_the_daemon_is_noticed_and_its_run_done_anew(
         keys = [dg.AssetKey(["nyc_flights", name]) for name in WITHOUT_INPUTS]
         wait_for(lambda: all(instance.get_latest_materialization_event(key) for key in keys))
         (again,) = instance.get_runs(dg.RunsFilter(tags={"dagster/parent_run_id": killed}))
-        assert again.status == dg.DagsterRunStatus.SUCCESS
+        done = dg.DagsterRunStatus.SUCCESS
+        wait_for(lambda: instance.get_run_by_id(again.run_id).status == done)
 
 
 def _kill_a_worker(instance: dg.DagsterInstance) -> str | None:

@@ -19,6 +19,7 @@ import pytest
 from mlops_assets.components.loop import evaluate, follow, loop_sensors
 from mlops_assets.components.ml_product import declaration as d
 from mlops_assets.components.ml_product.retrain_case import carried_out
+from mlops_assets.components.run_workers import end_abandoned
 from mlops_assets_tests.integration.conftest import TODAY, Flow, copied
 
 pytestmark = pytest.mark.slow
@@ -33,6 +34,7 @@ import os, signal, sys
 from pathlib import Path
 from mlops_assets.components.loop import follow
 from mlops_assets.stores.model_registry import ModelRegistry
+from mlops_assets.components.run_workers import end_abandoned
 from mlops_assets_tests.integration.conftest import opened
 from mlops_assets_tests.integration.test_loop import RETRAINING
 
@@ -113,6 +115,7 @@ def test_a_run_that_is_killed_between_registration_and_alias_is_finished(flow):
     assert promotions(flow)[-1] == (3, "promoted", "automation")
     assert champion(flow) == 2
 
+    assert len(end_abandoned(flow.instance)) == 1  # as a session does when it opens
     report = follow(flow.engine, flow.engine.settle())
     assert report.errors == []
     assert champion(flow) == 3

@@ -131,6 +131,10 @@ def shadow_asset(product: Product) -> dg.AssetsDefinition:
         registry: ModelRegistryResource,
     ) -> Iterator[Any]:
         store, models, days = lakehouse.store, registry.store, days_of(context)
+        if not store.exists(product.table(NAME)):
+            # The table is there before any day needs it, so that its days are found in it.
+            empty = store.scan(product.table(scoring.NAME)).head(0).collect()
+            store.append(product.table(NAME), empty, Commit(run_id=context.run.run_id), by=DAY)
         scored = first_scored(store, product)
         versions = {day: in_shadow(serving(scored, day), day, product) for day in days}
         for version in sorted({v for v in versions.values() if v is not None}):
