@@ -20,12 +20,11 @@ from mlops_assets.components.resources import LakehouseResource, ModelRegistryRe
 from mlops_assets.components.tables.day_events import day_event
 from mlops_assets.components.tables.table_asset import days_of
 from mlops_assets.ml.bootstrap import Interval, paired_gain
-from mlops_assets.stores.content import content_hashes
+from mlops_assets.stores.content import content_hash, content_hashes
 from mlops_assets.stores.lakehouse import Commit, Lakehouse
 from mlops_assets.stores.model_registry import ModelRegistry
 
 NAME = "shadow_predictions"
-_NOTHING = "no shadow"
 
 
 @dataclass(frozen=True)
@@ -158,9 +157,7 @@ def _append(
     rows = scoring.score(
         view.filter(pl.col(DAY).is_in(days)).collect(), models.load(version), version, product
     )
-    there = None
-    if store.exists(product.table(NAME)):
-        there = store.scan(product.table(NAME), first=days[0], last=days[-1]).collect()
+    there = store.scan(product.table(NAME), first=days[0], last=days[-1]).collect()
     added = scoring.revise(rows, there, product)
     if added.height:
         commit = Commit(run_id=run_id, note=f"model version {number}")
@@ -174,19 +171,13 @@ def _events(
     versions: dict[date, int | None],
     code: str,
 ) -> Iterator[Any]:
-    contents: dict[str, str] = {}
-    rows: dict[date, int] = {}
-    if any(versions.values()):
-        first, last = min(versions), max(versions)
-        there = store.scan(product.table(NAME), first=first, last=last)
-        newest = scoring.newest_revision(there, product).collect()
-        contents, rows = (
-            content_hashes(newest, by=DAY),
-            dict(newest[DAY].value_counts().iter_rows()),
-        )
+    there = store.scan(product.table(NAME), first=min(versions), last=max(versions))
+    newest = scoring.newest_revision(there, product).collect()
+    contents, nothing = content_hashes(newest, by=DAY), content_hash(newest.clear())
+    rows = dict(newest[DAY].value_counts().iter_rows())
     for day, version in versions.items():
         metadata: dict[str, Any] = {"rows": rows.get(day, 0)}
         if version is not None:
             metadata["model_version"] = version
-        content = contents.get(day.isoformat(), _NOTHING)
+        content = contents.get(day.isoformat(), nothing)
         yield day_event(context, day.isoformat(), content, metadata, code)
