@@ -31,6 +31,8 @@ class _FromProvenance(dg.AutomationCondition[dg.AssetKey]):
     ) -> dg.AutomationResult[dg.AssetKey]:
         """Ask it of the candidates."""
         view, candidates = context.asset_graph_view, context.candidate_subset
+        if candidates.is_empty:
+            return dg.AutomationResult(context, candidates)
         provenance = provenance_of(view.instance)
         provenance.refresh(context.asset_graph.get_all_asset_keys(), tick=view)
         found = set(self.holds(provenance, spec_of(context.asset_graph, context.key)))

@@ -176,13 +176,9 @@ class _Planning:
     def _seconds_each(self, key: dg.AssetKey) -> float | None:
         """Seconds that a partition took in the last runs, the median of them."""
         instance = self._engine.instance
-        by_run = Counter(made.run_id for made in self._provenance.made(key).values())
-        newest = sorted(
-            by_run,
-            key=lambda run: max(
-                m.storage_id for m in self._provenance.made(key).values() if m.run_id == run
-            ),
-        )[-_RUNS:]
+        made = sorted(self._provenance.made(key).values(), key=lambda m: -m.storage_id)
+        by_run = Counter(each.run_id for each in made)  # the newest run first
+        newest = list(by_run)[:_RUNS]
         step = self._graph.get(key).assets_def.node_def.name
         spent = [
             (stats.end_time - stats.start_time) / by_run[run]
