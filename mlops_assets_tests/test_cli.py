@@ -76,6 +76,16 @@ def test_tables_lists_what_is_there(lake):
     }
 
 
+def test_profile_describes_each_column_and_names_suspects(home):
+    rows = pl.DataFrame({"late": [0, 1] * 300, "told": ["no", "yes"] * 300, "at": range(600)})
+    Lakehouse(home / "lake").overwrite("shop/orders", rows, Commit(run_id="first"))
+    found = json.loads(mlops("profile", "shop/orders", "--label", "late", "--json").output)
+    assert {row["column"] for row in found if "leak suspect" in row["note"]} == {"told"}
+    assert "1 leak suspects: told" in mlops("profile", "shop/orders", "--label", "late").output
+    assert "no column 'latte'" in refused("profile", "shop/orders", "--label", "latte")
+    assert "shop/order" in refused("profile", "shop/order")
+
+
 def test_a_tables_name_is_never_cut(home):
     name = "flight_delays/fit_hist_gradient_boosting"
     Lakehouse(home / "lake").overwrite(name, AIRLINES, Commit(run_id="test"))

@@ -137,6 +137,8 @@ def test_a_backfill_is_one_run_with_a_version_and_checks_for_each_day(lab):
         code = readings.code_versions_by_key[readings.key]
         assert versions == [content_hash(a_day(date.fromisoformat(day))), code]
         assert record.event_log_entry.asset_materialization.metadata["rows"].value == ROWS
+    newest = events["2013-03-03"].event_log_entry.asset_materialization.metadata
+    assert [row.data["column"] for row in newest["profile"].records] == ["date", "station", "value"]
     commit = lab.lake.delta(RAW).history()[0]
     assert commit["run_id"] == result.run_id
     assert json.loads(commit["data_versions"]) == {

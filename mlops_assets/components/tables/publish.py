@@ -15,11 +15,13 @@ import dagster as dg
 import polars as pl
 
 from mlops_assets.components.metadata import preview, table_schema
+from mlops_assets.components.metadata import table as as_table
 from mlops_assets.components.tables.day_events import day_event
 from mlops_assets.components.tables.examine import RULE, Table, examine
 from mlops_assets.components.tables.judge import Verdict
 from mlops_assets.components.tables.known import known
 from mlops_assets.components.tables.quality import DAY
+from mlops_assets.ml.profile import profile
 from mlops_assets.stores.content import content_hash, content_hashes
 from mlops_assets.stores.lakehouse import Commit, Lakehouse
 
@@ -158,6 +160,7 @@ def _publish_whole(
     commit = Commit(run_id=context.run.run_id, data_versions={"": version})
     delta_version = lakehouse.overwrite(table.name, frame, commit)
     metadata = _metadata(frame, delta_version) | preview(frame) | table_schema(frame)
+    metadata |= _profile(frame, table)
     return dg.MaterializeResult(metadata=metadata, data_version=dg.DataVersion(version))
 
 
@@ -187,8 +190,16 @@ def _publish_days(
             "delta_version": delta_version,
         }
         if day == days[-1]:
-            metadata |= preview(frame.filter(pl.col(DAY) == day)) | table_schema(frame)
+            newest = frame.filter(pl.col(DAY) == day)
+            metadata |= preview(newest) | table_schema(frame) | _profile(newest, table)
         yield day_event(context, key, versions[key], metadata, table.code_version)
+
+
+def _profile(frame: pl.DataFrame, table: Table) -> dict[str, Any]:
+    """What came from a source, column by column; the newest day of it."""
+    if not table.arrives or frame.is_empty():
+        return {}
+    return {"profile": as_table(profile(frame).drop("alone"))}
 
 
 def _metadata(frame: pl.DataFrame, delta_version: int) -> dict[str, Any]:
