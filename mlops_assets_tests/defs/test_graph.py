@@ -22,11 +22,11 @@ SNAPSHOT = Path(__file__).with_name("graph.txt")
 HEAVY = ("torch", "mlflow", "xgboost", "sklearn", "bentoml", "evidently", "matplotlib", "optuna")
 LOAD = f"""
 import json, sys, time
-started = time.perf_counter()
+started = time.process_time()
 from mlops_assets.definitions import defs
 defs().resolve_asset_graph()
 heavy = [name for name in {HEAVY!r} if name in sys.modules]
-print(json.dumps({{"heavy": heavy, "seconds": time.perf_counter() - started}}))
+print(json.dumps({{"heavy": heavy, "seconds": time.process_time() - started}}))
 """
 
 

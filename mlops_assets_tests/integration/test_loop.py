@@ -119,7 +119,8 @@ def test_a_run_that_is_killed_between_registration_and_alias_is_finished(flow):
     report = follow(flow.engine, flow.engine.settle())
     assert report.errors == []
     assert champion(flow) == 3
-    assert set(report.recomputed) == {f"{NAME}/champion", f"{NAME}/importance"}
+    followed = {f"{NAME}/{name}" for name in ("champion", "importance", "model_card")}
+    assert set(report.recomputed) == followed
 
 
 def test_the_predecessor_scores_in_the_shadow_and_comes_back_by_itself(flow):
@@ -146,6 +147,7 @@ def test_the_predecessor_scores_in_the_shadow_and_comes_back_by_itself(flow):
     assert "version 3 gains -" in row["reason"]
     assert flow.metadata("champion")["model_version"].value == 1
     assert set(flow.table("importance")["model_version"]) == {1}
+    assert "# Model card: flight_delays, version 1\n" in flow.table("model_card")["card"][0]
 
 
 def test_what_was_rolled_back_does_not_come_back_by_itself(flow):

@@ -20,4 +20,5 @@ retrain_decisions  the case decided, by the evidence (probe.py) or by a person
 rollback      14   the predecessor comes back
 retraining    15   the jobs that cut a new training set, or settle an approval
 sensors       16   what looks at all this and launches the jobs
+model_card    17   what a person should know of the champion
 """

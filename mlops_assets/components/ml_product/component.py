@@ -19,6 +19,7 @@ from mlops_assets.components.ml_product.drift import drift_asset
 from mlops_assets.components.ml_product.evaluation import evaluation_asset
 from mlops_assets.components.ml_product.feature_view import feature_view
 from mlops_assets.components.ml_product.importance import importance_asset
+from mlops_assets.components.ml_product.model_card import model_card_asset
 from mlops_assets.components.ml_product.packaging import bento_asset
 from mlops_assets.components.ml_product.performance import performance_asset
 from mlops_assets.components.ml_product.problems import problems
@@ -68,6 +69,7 @@ class MLProduct(dg.Component, dg.Model):
     promotion: d.Promotion = Field(default=d.Promotion(), description="Who says yes.")
     monitoring: d.Monitoring = Field(default=d.Monitoring(), description="What is watched.")
     retraining: d.Retraining = Field(default=d.Retraining(), description="When to train anew.")
+    card: d.Card = Field(default=d.Card(), description="What stands on a champion's model card.")
 
     @classmethod
     def get_model_cls(cls) -> type[BaseModel]:
@@ -116,6 +118,7 @@ class MLProduct(dg.Component, dg.Model):
                 performance_asset(product),
                 drift_asset(product),
                 importance_asset(product),
+                model_card_asset(product),
                 shadow_asset(product),
                 decisions_asset(product),
                 rollbacks_asset(product),

@@ -148,6 +148,18 @@ class Promotion(Part):
     )
 
 
+class Card(Part):
+    """What a person should know before they use a model; it stands on every champion's card."""
+
+    intended_use: str = Field(default="", description="For whom and for what predictions are.")
+    limits: list[str] = Field(
+        default=[], description="What it should not be used for, or is known to get wrong."
+    )
+    licences: dict[str, str] = Field(
+        default={}, description="Raw table, domain/table, to the licence of its data."
+    )
+
+
 class Monitoring(Part):
     """What is watched after promotion."""
 

@@ -54,6 +54,7 @@ class Product:
     monitoring: d.Monitoring
     serving: d.Serving = field(default_factory=d.Serving)
     retraining: d.Retraining = field(default_factory=d.Retraining)
+    card: d.Card = field(default_factory=d.Card)
 
     def table(self, name: str) -> str:
         """Name of one of the product's own tables."""

@@ -1,0 +1,121 @@
+"""Stage 17: the champion's card, from its own records; in MLflow beside the model, and in the UI.
+
+Reads the registry, the evaluation, the gates and what the model leans on. It decides nothing.
+"""
+
+from typing import Any
+
+import dagster as dg
+import polars as pl
+
+from mlops_assets.components.automation import content_changed
+from mlops_assets.components.ml_product import importance
+from mlops_assets.components.ml_product.evaluation import NAME as EVALUATION
+from mlops_assets.components.ml_product.evaluation import SEGMENTS
+from mlops_assets.components.ml_product.incumbent import GATE_RESULTS, serving_version
+from mlops_assets.components.ml_product.product import Product
+from mlops_assets.components.ml_product.training_set import DAY, LABEL, made_of
+from mlops_assets.components.ml_product.training_set import NAME as TRAINING_SET
+from mlops_assets.components.resources import LakehouseResource, ModelRegistryResource
+from mlops_assets.ml.model_card import Card, markdown
+from mlops_assets.stores.content import combine
+from mlops_assets.stores.lakehouse import Commit, Lakehouse
+from mlops_assets.stores.model_registry import ModelVersion
+
+NAME = "model_card"
+FILE = "model_card.md"
+
+
+def card_of(store: Lakehouse, product: Product, version: ModelVersion) -> Card:
+    """What the records say of a version."""
+    pinned = int(version.tags["training_set_version"])
+    rows = store.scan(product.table(TRAINING_SET), version=pinned)
+    count, days, share = rows.select(
+        pl.len(), pl.col(DAY).n_unique(), pl.col(LABEL).mean()
+    ).collect().row(0)  # fmt: skip
+    evaluation, segments = _judged(store, product, version)
+    return Card(
+        name=product.name,
+        version=version.version,
+        question=product.description,
+        owners=product.owners,
+        family=version.tags["family"],
+        intended_use=product.card.intended_use,
+        limits=product.card.limits,
+        licences=product.card.licences,
+        trained_on={
+            "rows": f"{count:,} labelled rows of {days} days",
+            "through": version.tags["cutoff"],
+            "label": f"{share:.1%} of the rows",
+        },
+        made_of=made_of(store, product, pinned),
+        evaluation=evaluation,
+        segments=segments,
+        gates=_gates(store, product, version),
+        leans_on=store.scan(product.table(importance.NAME))
+        .filter(pl.col("digest") == version.digest)
+        .collect(),
+    )
+
+
+def model_card_asset(product: Product) -> dg.AssetsDefinition:
+    """The asset: a row with the card of what serves now."""
+
+    @product.asset(
+        NAME,
+        product.code_version(card_of, markdown, product.card, product.description),
+        kinds=["mlflow"],
+        description="The champion's model card: data, figures, slices, gates, limits, use.",
+        deps=[product.key(importance.NAME)],
+        automation_condition=content_changed(),
+    )
+    def asset(
+        context: dg.AssetExecutionContext,
+        lakehouse: LakehouseResource,
+        registry: ModelRegistryResource,
+    ) -> dg.MaterializeResult[Any]:
+        store, models = lakehouse.store, registry.store
+        version = serving_version(store, models, product.name)
+        text = markdown(card_of(store, product, version))
+        models.open(product.name, version.run_id).log_text(FILE, text)
+        row = {"model_version": version.version, "digest": version.digest, "card": text}
+        data_version = combine(digest=version.digest, card=text)
+        commit = Commit(run_id=context.run.run_id, data_versions={"": data_version})
+        store.overwrite(product.table(NAME), pl.DataFrame([row]), commit)
+        return dg.MaterializeResult(
+            data_version=dg.DataVersion(data_version),
+            metadata={
+                "model_version": version.version,
+                "card": dg.MetadataValue.md(text),
+                "in_mlflow": dg.MetadataValue.url(models.link(product.name, version.run_id, FILE)),
+            },
+        )
+
+    return asset
+
+
+def _judged(
+    store: Lakehouse, product: Product, version: ModelVersion
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """The evaluation and its segments as they were when this version was last judged."""
+    found = []
+    for name in (EVALUATION, SEGMENTS):
+        table = product.table(name)
+        rows = pl.DataFrame()
+        for past in range(store.version(table), -1, -1):
+            rows = store.scan(table, version=past).filter(model_version=version.version).collect()
+            if rows.height:
+                break
+        found.append(rows)
+    return found[0], found[1]
+
+
+def _gates(store: Lakehouse, product: Product, version: ModelVersion) -> pl.DataFrame:
+    last = (
+        store.scan(product.table(GATE_RESULTS))
+        .filter(pl.col("digest") == version.digest)
+        .sort("judged_at")
+        .group_by("gate", maintain_order=True)
+        .agg(pl.col("passed").last(), pl.col("detail").last())
+    )
+    return last.collect()
