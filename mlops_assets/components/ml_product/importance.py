@@ -11,6 +11,7 @@ import polars as pl
 
 from mlops_assets.components.automation import content_changed
 from mlops_assets.components.metadata import table
+from mlops_assets.components.ml_product.incumbent import incumbent
 from mlops_assets.components.ml_product.product import Product
 from mlops_assets.components.ml_product.promotion import NAME as CHAMPION
 from mlops_assets.components.ml_product.training_set import DAY, LABEL
@@ -67,7 +68,7 @@ def importance_asset(product: Product) -> dg.AssetsDefinition:
         registry: ModelRegistryResource,
     ) -> dg.MaterializeResult[Any]:
         store, models = lakehouse.store, registry.store
-        version = models.champion(product.name)
+        version = incumbent(store, models, product.name)
         if version is None:
             raise dg.Failure(f"{product.name} has no champion; materialize one first")
         found = importance(store, models, product, version)
