@@ -54,7 +54,21 @@ def anew(settled: Path, home: Path, **training: object) -> Iterator[Flow]:
 
 @pytest.fixture(scope="module")
 def refitted(settled: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Flow]:
-    with anew(settled, tmp_path_factory.mktemp("refit") / "home", refit_on_all=True) as flow:
+    """The settled lake, whose product declares it from now on."""
+    declared = SMALL["training"].model_copy(update={"refit_on_all": True})
+    home = tmp_path_factory.mktemp("refit") / "home"
+    with copied(settled, home, training=declared) as flow:
+        report = flow.engine.settle()
+        assert report.errors == []
+        made = ("refit", "bento", "champion", "importance")
+        assert report.recomputed == {f"{NAME}/{name}": 1 for name in made}
+        yield flow
+
+
+@pytest.fixture(scope="module")
+def first_refitted(settled: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Flow]:
+    """A product that declares it from the beginning, so that its first champion is a refit."""
+    with anew(settled, tmp_path_factory.mktemp("anew") / "home", refit_on_all=True) as flow:
         assert flow.engine.settle().errors == []
         yield flow
 
@@ -78,11 +92,11 @@ def test_what_serves_was_fitted_on_all_labels_and_says_whose_evaluation_it_has(r
     assert shown == (
         f"all labels through {NEWEST_LABELLED}; version 1, of the same settings, was evaluated"
     )
-    assert shown in refitted.table("promotions")["reason"][-1]
+    assert shown in refitted.table("promotions").sort("decided_at")["reason"][-1]
 
 
 def test_its_gates_are_those_of_the_evaluated_version_and_its_own(refitted):
-    first, second = refitted.registry.versions(NAME)
+    _, second = refitted.registry.versions(NAME)
     rows = refitted.table("gate_results").filter(digest=second.digest)
     stages = dict(rows.select("gate", "stage").iter_rows())
     assert stages == dict.fromkeys(JUDGED, "refit") | dict.fromkeys(TRIED, "bento")
@@ -91,8 +105,6 @@ def test_its_gates_are_those_of_the_evaluated_version_and_its_own(refitted):
     for gate in ("untouched_rows", "gain_over_baseline", "calibrated"):
         assert details[gate].startswith("version 1, of which this is the refit: ")
     assert "refit" not in details["known_in_time"]
-    assert not refitted.table("gate_results").filter(digest=first.digest, stage="bento").height
-    assert "answers_as_batch: not judged" in refusals(refitted.lakehouse, NAME, first)
 
 
 def test_a_refit_of_a_version_that_failed_is_not_promoted(refitted):
@@ -114,31 +126,50 @@ def test_a_refit_of_a_version_that_failed_is_not_promoted(refitted):
     assert refusals(store, NAME, second) == []
 
 
-def test_nothing_is_scored_in_sample_and_nothing_is_left_to_do(refitted):
-    assert set(refitted.table("predictions")["date"]) == set(span(NEWEST_LABELLED + DAY, TODAY))
+@pytest.mark.year
+def test_nothing_is_scored_in_sample_and_nothing_is_left_to_do(first_refitted):
+    assert set(first_refitted.table("predictions")["date"]) == set(
+        span(NEWEST_LABELLED + DAY, TODAY)
+    )
     for name in ("performance", "drift"):
-        table = refitted.table(name)
+        table = first_refitted.table(name)
         assert table.is_empty() or table["date"].min() > NEWEST_LABELLED
-    made = refitted.instance.get_materialized_partitions(refitted.product.key("predictions"))
+    made = first_refitted.instance.get_materialized_partitions(
+        first_refitted.product.key("predictions")
+    )
     assert made == {str(day) for day in span(CUTOFF + DAY, TODAY)}
-    assert plan(refitted.engine).empty
+    assert plan(first_refitted.engine).empty
+    first = first_refitted.registry.versions(NAME)[0]
+    assert "answers_as_batch: not judged" in refusals(first_refitted.lakehouse, NAME, first)
 
 
-def test_the_next_days_are_scored_by_it_and_judged(refitted):
-    assert refitted.arrive(TODAY + DAY, TODAY + 3 * DAY).errors == []
-    rows = refitted.table("predictions")
+@pytest.mark.year
+def test_the_next_days_are_scored_by_it_and_judged(first_refitted):
+    assert first_refitted.arrive(TODAY + DAY, TODAY + 3 * DAY).errors == []
+    rows = first_refitted.table("predictions")
     assert (rows["date"].min(), rows["date"].max()) == (NEWEST_LABELLED + DAY, TODAY + 3 * DAY)
     assert set(rows["model_version"]) == {2}
-    days = refitted.table("performance").drop_nulls("log_loss")["date"]
+    days = first_refitted.table("performance").drop_nulls("log_loss")["date"]
     assert set(days) == set(span(NEWEST_LABELLED + DAY, TODAY + DAY))
 
 
-def test_another_look_at_the_candidate_leaves_the_champion_and_judges_on_its_own_days(refitted):
+@pytest.mark.year
+def test_another_look_at_the_candidate_leaves_the_champion_and_judges_on_its_own_days(
+    first_refitted,
+):
     for name in ("evaluation", "refit", "bento", "champion"):
-        assert refitted.run(name).error is None
-    assert [v.version for v in refitted.registry.versions(NAME)] == [1, 2]
-    assert serving_version(refitted.lakehouse, refitted.registry, NAME).version == 2
-    assert refitted.metadata("evaluation")["first_day"].value == str(CUTOFF + DAY)
+        assert first_refitted.run(name).error is None
+    assert [v.version for v in first_refitted.registry.versions(NAME)] == [1, 2]
+    assert serving_version(first_refitted.lakehouse, first_refitted.registry, NAME).version == 2
+    assert first_refitted.metadata("evaluation")["first_day"].value == str(CUTOFF + DAY)
+
+
+def test_a_day_that_it_knows_is_not_scored_again(refitted):
+    before = refitted.table("predictions").height
+    error = refitted.run("predictions", NEWEST_LABELLED).error
+    assert f"training set, which reaches through {NEWEST_LABELLED}" in error
+    assert refitted.table("predictions").height == before
+    assert plan(refitted.engine).empty
 
 
 def test_its_training_rows_are_pinned(refitted):
@@ -159,7 +190,7 @@ def test_with_too_few_labels_the_baseline_stands_in_and_says_so(settled, tmp_pat
         board = flow.table("leaderboard").select("family", "left_out").rows()
         assert board == [("hist_gradient_boosting", why), ("logistic_regression", "")]
         assert why in flow.metadata("champion")["fitted_on"].value
-        assert why in flow.table("promotions")["reason"][-1]
+        assert why in flow.table("promotions").sort("decided_at")["reason"][-1]
         rows = flow.table("gate_results").filter(digest=version.digest)
         details = dict(rows.select("gate", "detail").iter_rows())
         assert set(details) == {*JUDGED, *TRIED}
