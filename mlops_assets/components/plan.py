@@ -85,6 +85,8 @@ class _Planning:
         self._provenance.retries = True
         self._due = engine.due()
         self._found: dict[dg.AssetKey, dict[Partition, Found]] = {}
+        # To list the days of a year takes milliseconds, and each partition asks for them.
+        self._every: dict[dg.AssetKey, frozenset[Partition]] = {}
 
     def plan(self) -> Plan:
         steps: list[Step] = []
@@ -111,7 +113,7 @@ class _Planning:
         definition = self._graph.get(key).partitions_def
         there = set(self._provenance.made(key)) | self._due.get(key, set())
         if any(self._found[parent] for parent in self._graph.get(key).parent_keys):
-            there |= {None} if definition is None else set(definition.get_partition_keys())
+            there |= {None} if definition is None else self._keys_of(key)
         return sorted(there, key=str)
 
     def _verdict(self, spec: dg.AssetSpec, leaves: list[Any], partition: Partition) -> Found | None:
@@ -147,14 +149,19 @@ class _Planning:
             definition = node.partitions_def
             wanted: set[Partition] = {None}
             if definition is not None:
-                every = set(definition.get_partition_keys())
+                every = self._keys_of(node.key)
                 read = partitions_read(dep, partition)
-                wanted = {p for p in (every if read is None else read) if p in every}
+                wanted = every & (every if read is None else set(read))
             if coming & wanted:
                 pending.append(name)
             if wanted - coming - there.keys():
                 absent.append(name)
         return pending, absent
+
+    def _keys_of(self, key: dg.AssetKey) -> frozenset[Partition]:
+        if key not in self._every:
+            self._every[key] = frozenset(self._engine.partition_keys(key))
+        return self._every[key]
 
     def _steps(self, key: dg.AssetKey) -> Iterator[Step]:
         found = self._found[key]
