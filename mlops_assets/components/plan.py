@@ -8,7 +8,7 @@ exist yet; `held` is due but waits, say for a gate that did not pass; all else i
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from dataclasses import dataclass
 from itertools import groupby
 from statistics import median
@@ -147,7 +147,7 @@ class _Planning:
             coming = {p for p, (says, _) in self._found[node.key].items() if says != "held"}
             there = self._provenance.made(node.key)
             definition = node.partitions_def
-            wanted: set[Partition] = {None}
+            wanted: Set[Partition] = {None}
             if definition is not None:
                 every = self._keys_of(node.key)
                 read = partitions_read(dep, partition)
