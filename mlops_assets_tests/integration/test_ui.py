@@ -68,8 +68,6 @@ def test_the_daemon_makes_what_is_missing_and_nothing_outlives_the_end(
             "flight_delays_watch": ("SKIPPED", "no day has come yet"),
             "flight_delays_retrain": ("SKIPPED", "no decision waits for its training set"),
         }
-        _start_and_stop_each_schedule(ui)
-        _stop_and_start_each_sensor(ui)
         processes = ui.processes
     assert not [p.cmdline() for p in processes if psutil.pid_exists(p.pid) and p.is_running()]
 
@@ -97,49 +95,14 @@ def _states(ui: Served, kind: str) -> set[tuple[str, str]]:
     return {(item["name"], item[state]["status"]) for item in found}
 
 
-def _start_and_stop_each_schedule(ui: Served) -> None:
-    """As the switches under Automation do."""
-    for item in _asked(ui, "schedules { name scheduleState { id } }")["schedules"]:
-        chosen = _chosen(f'scheduleName: "{item["name"]}"')
-        _sent(ui, f"mutation {{ startSchedule(scheduleSelector: {chosen}) {{ __typename }} }}")
-        assert (item["name"], "RUNNING") in _states(ui, "schedules")
-        switch = f'stopRunningSchedule(id: "{item["scheduleState"]["id"]}")'
-        _sent(ui, f"mutation {{ {switch} {{ __typename }} }}")
-        assert (item["name"], "STOPPED") in _states(ui, "schedules")
-
-
-def _stop_and_start_each_sensor(ui: Served) -> None:
-    for item in _asked(ui, "sensors { name sensorState { id } }")["sensors"]:
-        switch = f'stopSensor(id: "{item["sensorState"]["id"]}")'
-        _sent(ui, f"mutation {{ {switch} {{ __typename }} }}")
-        assert (item["name"], "STOPPED") in _states(ui, "sensors")
-        chosen = _chosen(f'sensorName: "{item["name"]}"')
-        _sent(ui, f"mutation {{ startSensor(sensorSelector: {chosen}) {{ __typename }} }}")
-        assert (item["name"], "RUNNING") in _states(ui, "sensors")
-
-
-_WHERE = 'repositoryName: "__repository__", repositoryLocationName: "mlops_assets"'
-
-
-def _chosen(more: str) -> str:
-    return f"{{{more}, {_WHERE}}}"
-
-
 def _asked(ui: Served, fields: str) -> dict[str, list[dict[str, Any]]]:
-    where = f"repositoryOrError(repositorySelector: {{{_WHERE}}})"
-    query = f"{{ {where} {{ ... on Repository {{ {fields} }} }} }}"
-    found: dict[str, list[dict[str, Any]]] = _sent(ui, query)["repositoryOrError"]
-    return found
-
-
-def _sent(ui: Served, query: str) -> dict[str, Any]:
+    query = f"""{{ repositoryOrError(repositorySelector: {{repositoryName: "__repository__",
+        repositoryLocationName: "mlops_assets"}}) {{ ... on Repository {{ {fields} }} }} }}"""
     request = urllib.request.Request(
         f"{ui.dagster}/graphql",
         json.dumps({"query": query}).encode(),
         {"Content-Type": "application/json"},
     )
     with urllib.request.urlopen(request, timeout=30) as response:
-        found: dict[str, Any] = json.load(response)
-    assert "errors" not in found, found
-    data: dict[str, Any] = found["data"]
-    return data
+        found: dict[str, list[dict[str, Any]]] = json.load(response)["data"]["repositoryOrError"]
+    return found
