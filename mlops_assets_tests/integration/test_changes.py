@@ -169,7 +169,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Files]:
         yield files
 
 
-@pytest.mark.slow
+@pytest.mark.year
 def test_what_the_engine_does_lies_in_the_plan_and_is_the_least(settled, files, tmp_path):
     with copied(settled, tmp_path / "home") as flow:
         world = World(flow, files)
