@@ -24,13 +24,13 @@ from rich.table import Table
 
 from benchmarks.measure import Case, Check, Measured, in_own_process, measure
 
-NAMES = ("join", "delta", "training", "scoring", "drift", "demo")
+NAMES = ("join", "delta", "training", "scoring", "drift", "demo", "apply")
 COLUMNS = (
     "benchmark", "size", "ours s", "floor", "floor s", "ratio", "CPU ratio", "others", "peak MB",
     "same",
 )  # fmt: skip
 EXAMPLES = """examples:
-  python -m benchmarks                      all of them, some 25 minutes on two cores
+  python -m benchmarks                      all of them, some 30 minutes on two cores
   python -m benchmarks join scoring         two of them
   python -m benchmarks --quick              small sizes: does each run, do the results agree
   python -m benchmarks drift --json d.json  every second measured, as JSON

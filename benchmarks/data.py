@@ -8,6 +8,8 @@ the first copy holds for all. Made once a folder, in a process of its own.
 from __future__ import annotations
 
 import json
+import shutil
+import zipfile
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import date, timedelta
@@ -90,6 +92,34 @@ def year(folder: str, quick: bool) -> Work:
         flow.lake.overwrite("flight_delays/training_set", rows, Commit())
         read = flow.product.columns
         (Path(folder) / "columns.json").write_text(json.dumps([read.numeric, read.categorical]))
+
+    return Work(run)
+
+
+def settled_home(folder: str, last: str) -> Work:
+    """A home on which `mlops demo` has run through a day."""
+    from benchmarks.demo import demo
+
+    return Work(lambda: demo(Path(folder) / "home", last))
+
+
+def corrected_source(folder: str, day: str) -> Work:
+    """The source's files, where one flight of a day arrived an hour and a half late after all."""
+    from mlops_assets.defs.nyc_flights.source import data_folder
+
+    def run() -> None:
+        target, when = Path(folder) / "source", date.fromisoformat(day)
+        shutil.copytree(data_folder(), target, dirs_exist_ok=True)
+        with zipfile.ZipFile(data_folder() / "flights.csv.zip") as archive:
+            rows = pl.read_csv(archive.read("flights.csv"), null_values="NA")
+        landed = (pl.date("year", "month", "day") == when) & pl.col("arr_delay").is_not_null()
+        first = landed & (landed.cum_sum() == 1)
+        late = (
+            pl.when(first).then(pl.col("arr_delay") + 90).otherwise("arr_delay").alias("arr_delay")
+        )
+        text = rows.with_columns(late).write_csv(null_value="NA")
+        with zipfile.ZipFile(target / "flights.csv.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.writestr("flights.csv", text)
 
     return Work(run)
 

@@ -37,18 +37,19 @@ def measure(case: Case, folder: str) -> dict[str, Measured]:
     """The demo, then the plain functions with the parameters that it found."""
     last = case.arguments["last"]
     with tempfile.TemporaryDirectory(dir=folder) as home:
-        demo = _demo(Path(home) / "demo", last)
+        made = demo(Path(home) / "demo", last)
         plain = in_own_process(
             "benchmarks.plain_flow",
             "plain",
-            {"folder": f"{home}/plain", "last": last, "params": demo["params"]},
+            {"folder": f"{home}/plain", "last": last, "params": made["params"]},
             1,
         )
-    ours = Measured([demo["seconds"]], peak_mb=demo["peak_mb"], parts=demo["stages"])
+    ours = Measured([made["seconds"]], peak_mb=made["peak_mb"], parts=made["stages"])
     return {"ours": ours, "plain": Measured(**plain)}
 
 
-def _demo(home: Path, last: str) -> dict[str, Any]:
+def demo(home: Path, last: str) -> dict[str, Any]:
+    """Run `mlops demo` on a new home; its seconds and parameters, the search left out."""
     summary = home.parent / "demo.json"
     environment = os.environ | {"MLOPS_HOME": str(home), "DAGSTER_HOME": str(home / "dagster")}
     command = [str(Path(sys.executable).with_name("mlops")), "demo", "--through", last]

@@ -16,6 +16,7 @@ from mlops_assets.components.engine import Report
 from mlops_assets.components.loop import follow
 from mlops_assets.components.ml_product import retrain_case
 from mlops_assets.components.ml_product import rollback as rollbacks
+from mlops_assets.components.ml_product.incumbent import incumbent
 from mlops_assets.components.ml_product.product import PRODUCTS, Product
 
 Name = Annotated[str, typer.Argument(help="Name of the product, say flight_delays.")]
@@ -135,7 +136,7 @@ def _run(
 
 
 def _cases(opened: Session, product: Product) -> pl.DataFrame:
-    champion = opened.registry.champion(product.name)
+    champion = incumbent(opened.lakehouse, opened.registry, product.name)
     rows = retrain_case.decisions(opened.lakehouse, product)
     done = retrain_case.carried_out(opened.engine.instance, product)
     return retrain_case.cases(rows, champion.version if champion else 0, done)

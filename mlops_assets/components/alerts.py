@@ -192,7 +192,7 @@ def of_promotion(product: Product, row: Row) -> Message:
     if row["status"] == "waiting":
         return Message(
             key, f"{name}: version {version} waits for approval",
-            f"It passed every gate. `mlops approve {name} --by NAME` lets it serve; until then the"
+            f"By {row['by']}.{why} `mlops approve {name} --by NAME` lets it serve; until then the"
             " present champion does.",
             link, "attention",
         )  # fmt: skip

@@ -3,8 +3,8 @@
 A version is "code/settings/libraries", say `9f2c01d4e8aa/5b1e0c77a3f9/polars==2.1.0`. Followed are
 the function, what it calls or reads of ours, wrappers around it, defaults, closures, constants, the
 modules of ours that it imports inside, and the versions of the libraries that any of this names.
-Not followed are comments, docstrings, annotations, a function's own declaration as an asset, and
-Dagster, which no content depends on.
+Not followed are comments, docstrings, annotations, a function's own declaration as an asset, the
+folder that the code lies in, and Dagster, which no content depends on.
 """
 
 from __future__ import annotations
@@ -29,6 +29,8 @@ import polars as pl
 
 _OURS = "mlops_assets"
 _NO_CONTENT = sys.stdlib_module_names | {"dagster", "dagster_shared", "pytest"}
+_PLACES = {"__file__", "__path__", "__spec__"}
+"""Where code lies on a disk is not what it does: a copy of it has the same version."""
 _DIGITS = 12
 _PLAIN = (
     str, bytes, int, float, type(None), date, time, timedelta, PurePath, re.Pattern, pl.DataType,
@@ -196,6 +198,8 @@ def _read(tree: ast.Module, scope: dict[str, Any], ours: set[str]) -> Iterator[N
     for node in ast.walk(tree):
         if isinstance(node, ast.Name | ast.Attribute):
             value = _resolved(node, scope, ours)
+            if ast.unparse(node).rpartition(".")[2] in _PLACES:
+                continue
             if value is not scope and not _is_our_module(value, ours):
                 yield ast.unparse(node), value
 

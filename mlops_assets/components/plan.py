@@ -8,7 +8,7 @@ exist yet; `held` is due but waits, say for a gate that did not pass; all else i
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from dataclasses import dataclass
 from itertools import groupby
 from statistics import median
@@ -85,6 +85,8 @@ class _Planning:
         self._provenance.retries = True
         self._due = engine.due()
         self._found: dict[dg.AssetKey, dict[Partition, Found]] = {}
+        # To list the days of a year takes milliseconds, and each partition asks for them.
+        self._every: dict[dg.AssetKey, frozenset[Partition]] = {}
 
     def plan(self) -> Plan:
         steps: list[Step] = []
@@ -111,7 +113,7 @@ class _Planning:
         definition = self._graph.get(key).partitions_def
         there = set(self._provenance.made(key)) | self._due.get(key, set())
         if any(self._found[parent] for parent in self._graph.get(key).parent_keys):
-            there |= {None} if definition is None else set(definition.get_partition_keys())
+            there |= {None} if definition is None else self._keys_of(key)
         return sorted(there, key=str)
 
     def _verdict(self, spec: dg.AssetSpec, leaves: list[Any], partition: Partition) -> Found | None:
@@ -145,16 +147,21 @@ class _Planning:
             coming = {p for p, (says, _) in self._found[node.key].items() if says != "held"}
             there = self._provenance.made(node.key)
             definition = node.partitions_def
-            wanted: set[Partition] = {None}
+            wanted: Set[Partition] = {None}
             if definition is not None:
-                every = set(definition.get_partition_keys())
+                every = self._keys_of(node.key)
                 read = partitions_read(dep, partition)
-                wanted = {p for p in (every if read is None else read) if p in every}
+                wanted = every & (every if read is None else set(read))
             if coming & wanted:
                 pending.append(name)
             if wanted - coming - there.keys():
                 absent.append(name)
         return pending, absent
+
+    def _keys_of(self, key: dg.AssetKey) -> frozenset[Partition]:
+        if key not in self._every:
+            self._every[key] = frozenset(self._engine.partition_keys(key))
+        return self._every[key]
 
     def _steps(self, key: dg.AssetKey) -> Iterator[Step]:
         found = self._found[key]

@@ -52,6 +52,9 @@ class _Known:
 
     newest: int = 0
     partitions: dict[Partition, list[Made]] = field(default_factory=dict)
+    observed: int = 0
+    tried: dict[Partition, str] = field(default_factory=dict)
+    """Partition to what it would have been made of when its step last failed."""
 
 
 class Provenance:
@@ -129,12 +132,13 @@ class Provenance:
         """Partitions whose step has failed on just what there is now."""
         if self.retries:
             return set()
-        tried: dict[Partition, str] = {}
-        for observed in _pages(self._instance.fetch_observations, spec.key, 0):
+        known = self._known.setdefault(spec.key, _Known())
+        for observed in _pages(self._instance.fetch_observations, spec.key, known.observed):
             observation = observed.event_log_entry.asset_observation
+            known.observed = observed.storage_id
             if observation is not None and TRIED in observation.tags:
-                tried[observed.partition_key] = observation.tags[TRIED]
-        return {p for p, with_what in tried.items() if with_what == self.signature(spec, p)}
+                known.tried[observed.partition_key] = observation.tags[TRIED]
+        return {p for p, with_what in known.tried.items() if with_what == self.signature(spec, p)}
 
     def signature(self, spec: dg.AssetSpec, partition: Partition) -> str:
         """All that a partition would be made of now, in one hash."""

@@ -206,6 +206,8 @@ _SCHEMA = pl.Schema(
         "note": pl.String,
     }
 )
+DAILY_SCHEMA = pl.Schema([("date", pl.Date), ("window_start", pl.Date), *_SCHEMA.items()])
+"""What `daily_drift` gives."""
 _Window: TypeAlias = tuple[int, int]  # rows [first, end)
 
 

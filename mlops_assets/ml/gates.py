@@ -83,14 +83,16 @@ def gain_over_baseline(
     min_gain: float = 0.0,
     repetitions: int = 500,
     seed: int = 0,
+    rival: str = "the baseline's",
 ) -> GateOutcome:
     """Pass where the candidate beats the baseline in log loss beyond the chance of the days.
 
     The lower bound of the 95 % interval of the paired gain (nats a row) must exceed `min_gain`.
+    `rival` is what the baseline's log loss is called.
     """
     _require_finite("min_gain", min_gain)
     gain = paired_gain(label, p, p_baseline, block, repetitions=repetitions, seed=seed)
-    return _gain_outcome("gain_over_baseline", gain, min_gain, np.size(p), "the baseline")
+    return _gain_outcome("gain_over_baseline", gain, min_gain, np.size(p), rival)
 
 
 def not_worse_than_champion(
@@ -118,7 +120,7 @@ def not_worse_than_champion(
     gain = paired_gain(
         label, p, p_champion, block, repetitions=repetitions, seed=seed, level=ONE_SIDED
     )
-    return _gain_outcome(name, gain, -margin, np.size(p), "the champion")
+    return _gain_outcome(name, gain, -margin, np.size(p), "the champion's")
 
 
 def leak_suspect(label: Column, p: Column, limit: float = 0.82) -> GateOutcome:
@@ -193,7 +195,7 @@ def sound_scores(p: Column, label: Column, problem: str = "") -> GateOutcome:
 
 def _gain_outcome(name: str, gain: Interval, limit: float, rows: int, rival: str) -> GateOutcome:
     detail = (
-        f"log loss {abs(gain.value):.4f} {'below' if gain.value >= 0 else 'above'} {rival}'s; "
+        f"log loss {abs(gain.value):.4f} {'below' if gain.value >= 0 else 'above'} {rival}; "
         f"lower bound of the gain {gain.low:+.4f}, expected above {limit:+.4f}"
     )
     passed = gain.low > limit

@@ -1,6 +1,7 @@
 """code_version on modules written for the purpose: what changes it, and what does not."""
 
 import importlib
+import shutil
 import subprocess
 import sys
 from itertools import count
@@ -10,6 +11,7 @@ import pytest
 
 from mlops_assets.components import code_version as module
 from mlops_assets.components.code_version import code_version, difference
+from mlops_assets.local import repository
 
 TOY = '''
 """A module of ours."""
@@ -267,14 +269,17 @@ print(sorted((k.to_user_string(), graph.get(k).code_version) for k in graph.exec
 """
 
 
-def test_each_process_finds_the_same_versions():
-    """Else automation would recompute everything at each start."""
+def test_each_process_finds_the_same_versions_wherever_the_package_lies(tmp_path):
+    """Else automation would recompute everything at each start, or in another checkout."""
+    shutil.copytree(repository() / "mlops_assets", tmp_path / "mlops_assets")
+    shutil.copy(repository() / "pyproject.toml", tmp_path)
     found = {
         subprocess.run(
             [sys.executable, "-W", "ignore", "-c", OF_THE_GRAPH],
-            env={"PYTHONHASHSEED": seed, "PATH": ""}, capture_output=True, text=True, check=True,
+            env={"PYTHONHASHSEED": seed, "PATH": "", "PYTHONPATH": str(folder)}, cwd=folder,
+            capture_output=True, text=True, check=True,
         ).stdout
-        for seed in ("1", "2")
+        for seed, folder in (("1", repository()), ("2", tmp_path))
     }  # fmt: skip
     assert len(found) == 1
     assert "flight_events" in found.pop()

@@ -18,6 +18,7 @@ import pytest
 
 from mlops_assets.components.automation import content_changed
 from mlops_assets.components.engine import Engine, Report
+from mlops_assets.components.provenance import provenance_of
 from mlops_assets.components.resources import LakehouseResource
 from mlops_assets.components.run_workers import end_abandoned
 from mlops_assets.components.tables import feature_table, raw_table
@@ -244,3 +245,27 @@ def test_a_killed_engine_goes_on_where_it_was(home, monkeypatch):
         assert recomputed(engine.settle()) == {"tens": 3, "total": 1}
         assert total(engine) == 6
         assert engine.settle().runs == []
+
+
+def test_a_look_reads_of_failures_only_what_is_new(engine, home, monkeypatch):
+    arrive(engine)
+    (home / FAIL).touch()
+    engine.settle()
+    fetch, read = engine.instance.fetch_observations, []
+
+    def counted(*args, **options):
+        page = fetch(*args, **options)
+        read.extend(page.records)
+        return page
+
+    monkeypatch.setattr(engine.instance, "fetch_observations", counted)
+    provenance_of(engine.instance).retries = False  # as in the daemon, which nobody asked
+    seen = []
+    for _ in range(3):
+        assert engine.due() == {}
+        seen.append(len(read))
+    assert seen == [3, 3, 3]
+    (home / FAIL).unlink()
+    change(home, KEYS[1], 50)
+    arrive(engine)
+    assert {key.path[-1] for key in engine.due()} == {"scaled"}

@@ -26,6 +26,7 @@ from mlops_assets.components.ml_product.retrain_case import (
     to_launch,
 )
 from mlops_assets.components.ml_product.retrain_decisions import Considered, decision, write
+from mlops_assets.components.ml_product.rollback import served_before, worse_champion
 from mlops_assets.components.ml_product.sensors import (
     ATTEMPTS,
     request,
@@ -123,6 +124,7 @@ def store(tmp_path: Path, versions: Any, product: Product) -> Lakehouse:
     leaned = pl.DataFrame({"column": list(WEIGHTS), "weight": list(WEIGHTS.values())})
     lake.overwrite("late/training_set", label, Commit())
     lake.overwrite("late/importance", leaned.with_columns(digest=pl.lit(digest)), Commit())
+    write_promotion(lake, product, versions[1][0], "promoted", "automation", "", "run")
     return lake
 
 
@@ -238,6 +240,18 @@ def test_what_two_daemons_decide_at_once_is_one_row(store, registry, product):
     assert decisions(store, product).height == 1
     write(store, product, row | {"verdict": "retrain"}, "later")
     assert decisions(store, product)["verdict"].to_list() == ["wait"]
+
+
+def test_a_case_is_about_what_was_promoted_wherever_somebody_moved_the_alias(
+    store, registry, product, versions
+):
+    registry.set_alias(product.name, CHAMPION, versions[1][1].version)
+    case = due_case(store, registry, product, DAYS[30], set())
+    assert (case.champion, case.id) == (1, f"late-v1-{DAYS[30]}")
+    assert asked_case(store, registry, product, DAYS[30], set(), "Ada", "").champion == 1
+    assert worse_champion(store, registry, product) is None
+    back = served_before(store, registry, product)
+    assert (back.version, back.aliases) == (1, ())
 
 
 @pytest.mark.parametrize(

@@ -193,7 +193,10 @@ def test_an_alias_moved_by_hand_serves_nothing_and_the_ui_shows_it(fresh, tmp_pa
     assert "the alias champion names version 2" in why
     assert _watch(fresh) == "every alias is as the UI shows it"
 
-    fresh.registry.set_alias(PRODUCT, CHAMPION, 1)
+    # A person rolls back; the loop knows by the promotions which version that is.
+    asked = {"ops": {f"{PRODUCT}__rollbacks": {"config": {"by": "Ada"}}}}
+    assert fresh.engine.run_job(f"{PRODUCT}_rollback", asked).error is None
+    assert _champion(fresh).version == 1
     _watch(fresh)
     assert _shown(fresh) == (True, "the alias champion names version 1, which was promoted")
     assert scored_again(fresh) is None

@@ -26,6 +26,7 @@ from mlops_assets.components.ml_product.problems import problems
 from mlops_assets.components.ml_product.product import PRODUCTS, Product
 from mlops_assets.components.ml_product.promotion import champion_assets
 from mlops_assets.components.ml_product.reading import Finding, read
+from mlops_assets.components.ml_product.refit import refit_asset
 from mlops_assets.components.ml_product.retrain_decisions import consider_job, decisions_asset
 from mlops_assets.components.ml_product.retraining import approve_job, retrain_job
 from mlops_assets.components.ml_product.rollback import rollback_job, rollbacks_asset
@@ -112,6 +113,7 @@ class MLProduct(dg.Component, dg.Model):
                 leaderboard_asset(product),
                 candidate_asset(product),
                 evaluation_asset(product),
+                *([refit_asset(product)] if product.training.refit_on_all else []),
                 bento_asset(product),
                 *champion_assets(product),
                 predictions_asset(product),

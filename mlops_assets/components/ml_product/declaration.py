@@ -94,6 +94,24 @@ class Training(Part):
         default="f1", description="What the decision threshold maximizes on the validation days."
     )
     seed: int = Field(default=7, description="Seed of searches and fits.")
+    min_rows: int = Field(
+        default=1_000,
+        ge=1,
+        description="Labelled rows below which the baseline stands in for a searched family.",
+    )
+    min_class_rows: int = Field(
+        default=50, ge=1, description="Rows of the rarer class below which it does."
+    )
+    min_days: int = Field(
+        default=1,
+        ge=1,
+        description="Days below which it does; never fewer than validation and folds take.",
+    )
+    refit_on_all: bool = Field(
+        default=False,
+        description="Whether what is promoted is fitted once more, on all labels and with the"
+        " parameters of the candidate that was evaluated; else the candidate itself is.",
+    )
     threads: int = Field(default=2, ge=1, description="Threads of a fit.")
     device: Literal["cpu", "cuda", "auto"] = Field(
         default="auto", description="Where a fit runs; auto takes a GPU where there is one."

@@ -14,15 +14,15 @@ from mlops_assets.components.automation import content_changed
 from mlops_assets.components.metadata import picture, table
 from mlops_assets.components.ml_product import feature_view, scoring
 from mlops_assets.components.ml_product.evaluation import trained_through
+from mlops_assets.components.ml_product.origin import fitted_rows
 from mlops_assets.components.ml_product.product import Product
 from mlops_assets.components.ml_product.training_set import DAY
-from mlops_assets.components.ml_product.training_set import NAME as TRAINING_SET
 from mlops_assets.components.resources import LakehouseResource, ModelRegistryResource
 from mlops_assets.components.tables.day_events import is_of, with_metadata
 from mlops_assets.components.tables.publish import Table, publish
 from mlops_assets.components.tables.quality import Quality
 from mlops_assets.components.tables.table_asset import days_of
-from mlops_assets.ml.drift import Reference, Thresholds, daily_drift
+from mlops_assets.ml.drift import DAILY_SCHEMA, Reference, Thresholds, daily_drift
 from mlops_assets.ml.drift_report import evidently_report
 from mlops_assets.ml.pictures import drift_picture
 from mlops_assets.stores.lakehouse import Lakehouse
@@ -30,6 +30,7 @@ from mlops_assets.stores.model_registry import ModelRegistry, ModelVersion
 
 NAME = "drift"
 _DAY = timedelta(days=1)
+_NOTHING = pl.DataFrame(schema={**DAILY_SCHEMA, "model_version": pl.Int64})
 
 
 def drift_asset(product: Product) -> dg.AssetsDefinition:
@@ -58,17 +59,21 @@ def drift_asset(product: Product) -> dg.AssetsDefinition:
     ) -> Iterator[Any]:
         store, models, days = lakehouse.store, registry.store, days_of(context)
         parts, pictures = [], {}
+        # The report takes longer than all else; of days before the newest, nobody looks at it.
+        newest = store.partitions(predictions)[-1:]
         for number, its_days in scored_by(store, product, days).items():
             version = models.get(product.name, number)
             reference = reference_rows(store, models, product, version)
             first = max(its_days[0] - timedelta(days=back), trained_through(version) + _DAY)
             current = scored_rows(store, product, first, its_days[-1])
             parts.append(drift(reference, current, its_days, product, version))
-            if days[-1] in its_days:
+            if newest == [its_days[-1].isoformat()]:
                 pictures = evidence(
-                    models, product, version, reference, current, parts[-1], days[-1]
+                    models, product, version, reference, current, parts[-1], its_days[-1]
                 )
-        for event in publish(context, store, own, pl.concat(parts).sort(DAY), days):
+        # On days that the champion was trained on nothing is scored, and nothing has drifted.
+        rows = pl.concat([_NOTHING, *parts]).sort(DAY)
+        for event in publish(context, store, own, rows, days):
             yield with_metadata(pictures, event) if is_of(event, days[-1]) else event
 
     return asset
@@ -112,8 +117,7 @@ def reference_rows(
     store: Lakehouse, models: ModelRegistry, product: Product, version: ModelVersion
 ) -> pl.DataFrame:
     """A version's training set as it was pinned, with what the model says of it."""
-    pinned = int(version.tags["training_set_version"])
-    rows = store.scan(product.table(TRAINING_SET), version=pinned).collect()
+    rows = fitted_rows(store, product, version).collect()
     return rows.with_columns(pl.Series("probability", models.load(version).predict(rows)))
 
 

@@ -18,6 +18,7 @@ from mlops_assets.components.automation import content_changed
 from mlops_assets.components.metadata import picture, table
 from mlops_assets.components.ml_product.evidence import baseline_trained, recompute, trained
 from mlops_assets.components.ml_product.incumbent import GATE_RESULTS, incumbent, known_version
+from mlops_assets.components.ml_product.origin import described, evaluated, fitted_rows
 from mlops_assets.components.ml_product.product import Product
 from mlops_assets.components.ml_product.report import Contender, Report, evaluate, summary_table
 from mlops_assets.components.ml_product.selection import CANDIDATE
@@ -72,10 +73,10 @@ def evaluation_asset(product: Product) -> dg.AssetsDefinition:
         store, models = lakehouse.store, registry.store
         record = store.scan(product.table(CANDIDATE)).collect().row(0, named=True)
         version = known_version(store, models, product.name, record["model_version"])
-        present = incumbent(store, models, product.name)
+        present = rival(store, models, product, version)
         rows = judged_rows(store, product, version, present)
         candidate = _candidate(models, version, rows)
-        baseline = _baseline(models, record["baseline_run"], rows)
+        baseline = _baseline(store, models, product, version, record, rows)
         champion = contender(models, present, "champion", rows) if present else None
         report = evaluate(rows, candidate, baseline, champion, product.gates)
         outcomes = [
@@ -211,9 +212,32 @@ _OUTCOME_SCHEMA: dict[str, Any] = {
 }  # fmt: skip
 
 
-def _baseline(models: ModelRegistry, run_id: str, rows: pl.DataFrame) -> Contender:
-    model = load_model(models.run_files(run_id, MODEL_FOLDER))
+def rival(
+    store: Lakehouse, models: ModelRegistry, product: Product, version: ModelVersion
+) -> ModelVersion | None:
+    """The champion; the candidate itself where the champion is its refit, which saw more days."""
+    present = incumbent(store, models, product.name)
+    if present and evaluated(store, models, product, present).digest == version.digest:
+        return version
+    return present
+
+
+def _baseline(
+    store: Lakehouse,
+    models: ModelRegistry,
+    product: Product,
+    version: ModelVersion,
+    record: dict[str, Any],
+    rows: pl.DataFrame,
+) -> Contender:
+    """The baseline's scores; where it is the candidate itself, it has to beat the label rate."""
+    run_id = record["baseline_run"]
     threshold = float(models.run_param(run_id, "threshold"))
+    if record.get("role") == "baseline":
+        rate = fitted_rows(store, product, version).select(pl.col(LABEL).mean()).collect().item()
+        says = f"that of the label rate, {rate:.3f}, as the candidate is the baseline"
+        return Contender("baseline", np.full(rows.height, rate), threshold, says=says)
+    model = load_model(models.run_files(run_id, MODEL_FOLDER))
     return Contender("baseline", model.predict(rows), threshold)
 
 
@@ -229,6 +253,7 @@ def _publish(
 ) -> dict[str, Any]:
     common = {
         "model_version": version.version,
+        "fitted_on": described(version),
         "rows": rows.height,
         "days": rows[DAY].n_unique(),
         "first_day": str(rows[DAY].min()),

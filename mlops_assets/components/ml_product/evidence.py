@@ -13,6 +13,7 @@ from datetime import date, timedelta
 import numpy as np
 import polars as pl
 
+from mlops_assets.components.ml_product.origin import FITTED_ON, REFIT_SET
 from mlops_assets.components.ml_product.product import Product
 from mlops_assets.components.ml_product.training import INPUTS, MODEL_FOLDER
 from mlops_assets.components.ml_product.training_set import DAY, made_of
@@ -32,14 +33,16 @@ class Unknown(LookupError):
     """It cannot be known for sure what a model was trained on."""
 
 
-def training_set_version(models: ModelRegistry, product: Product, run_id: str) -> int:
-    """The version of the training set that a training read, as it wrote down itself.
+def set_read(models: ModelRegistry, product: Product, run_id: str) -> tuple[str, int]:
+    """Name and version of the set that a training read, as it wrote down itself.
 
     Raises:
         Unknown: it kept no such record.
     """
     try:
-        return int(models.run_json(run_id, INPUTS)[product.table(TRAINING_SET)])
+        inputs = models.run_json(run_id, INPUTS)
+        name = REFIT_SET if product.table(REFIT_SET) in inputs else TRAINING_SET
+        return name, int(inputs[product.table(name)])
     except LookupError as error:
         raise Unknown(f"has no record of its training set ({error})") from None
 
@@ -54,15 +57,16 @@ def trained(
     """What a registered version was trained on, by its training set and by its tags."""
     claimed = date.fromisoformat(version.tags["cutoff"])
     try:
-        pinned = training_set_version(models, product, version.run_id)
-        if str(pinned) != version.tags.get("training_set_version"):
+        name, pinned = set_read(models, product, version.run_id)
+        said = version.tags.get("training_set_version")
+        if (name, str(pinned)) != (version.tags.get(FITTED_ON, TRAINING_SET), said):
             raise Unknown(
-                f"has the tag training_set_version {version.tags.get('training_set_version')},"
-                f" while its training read version {pinned}"
+                f"has the tag training_set_version {said}, while its training read version"
+                f" {pinned} of {name}"
             )
         if folder_digest(models.run_files(version.run_id, MODEL_FOLDER)) != version.digest:
             raise Unknown(f"is not the model that its training {version.run_id} kept")
-        return _seen(store, product, pinned, claimed, rows)
+        return _seen(store, product, (name, pinned), claimed, rows)
     except (Unknown, FileNotFoundError) as error:
         return Trained(claimed, None, rows.height, str(error))
 
@@ -77,8 +81,7 @@ def baseline_trained(
 ) -> Trained:
     """What the baseline was trained on, which must reach through the candidate's `cutoff`."""
     try:
-        pinned = training_set_version(models, product, run_id)
-        return _seen(store, product, pinned, cutoff, rows)
+        return _seen(store, product, set_read(models, product, run_id), cutoff, rows)
     except Unknown as error:
         return Trained(cutoff, None, rows.height, str(error))
 
@@ -97,9 +100,9 @@ def recompute(
     """
     found = [_compared(store, product, judged, {})]
     with suppress(Unknown):
-        pinned = training_set_version(models, product, version.run_id)
-        rows = store.scan(product.table(TRAINING_SET), version=pinned).collect()
-        found.append(_compared(store, product, rows, made_of(store, product, pinned)))
+        name, pinned = set_read(models, product, version.run_id)
+        rows = store.scan(product.table(name), version=pinned).collect()
+        found.append(_compared(store, product, rows, made_of(store, product, pinned, name)))
     columns = dict.fromkeys(column for part in found for column in part.differing)
     return Recomputed(
         sum(part.cells for part in found),
@@ -108,12 +111,12 @@ def recompute(
 
 
 def _seen(
-    store: Lakehouse, product: Product, pinned: int, claimed: date, rows: pl.DataFrame
+    store: Lakehouse, product: Product, read: tuple[str, int], claimed: date, rows: pl.DataFrame
 ) -> Trained:
-    keys = product.spine.entity_keys
+    keys, (name, pinned) = product.spine.entity_keys, read
     wanted = list(dict.fromkeys([*keys, DAY]))
     try:
-        set_ = store.scan(product.table(TRAINING_SET), version=pinned).select(wanted).collect()
+        set_ = store.scan(product.table(name), version=pinned).select(wanted).collect()
     except (TableNotFound, OSError) as error:
         raise Unknown(f"has a training set that cannot be read: {error}") from None
     through = set_[DAY].max()

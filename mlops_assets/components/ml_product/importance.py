@@ -1,7 +1,7 @@
 """Stage 11: what the champion leans on, one row a feature; the weights of the covariate signal.
 
-Judged on the validation days of the champion's own training set, which it was not fitted on. It
-follows the champion, also one that came back.
+Judged on the validation days of the champion's own training set, which it was not fitted on; of a
+refit, by the model that was evaluated. It follows the champion, also one that came back.
 """
 
 from typing import Any
@@ -11,10 +11,12 @@ import polars as pl
 
 from mlops_assets.components.automation import content_changed
 from mlops_assets.components.metadata import table
+from mlops_assets.components.ml_product.enough_labels import validation_days
+from mlops_assets.components.ml_product.incumbent import incumbent
+from mlops_assets.components.ml_product.origin import evaluated, fitted_rows
 from mlops_assets.components.ml_product.product import Product
 from mlops_assets.components.ml_product.promotion import NAME as CHAMPION
 from mlops_assets.components.ml_product.training_set import DAY, LABEL
-from mlops_assets.components.ml_product.training_set import NAME as TRAINING_SET
 from mlops_assets.components.resources import LakehouseResource, ModelRegistryResource
 from mlops_assets.ml.importance import permutation_importance
 from mlops_assets.ml.splits import split_by_day
@@ -29,13 +31,14 @@ def importance(
     store: Lakehouse, models: ModelRegistry, product: Product, version: ModelVersion
 ) -> pl.DataFrame:
     """Rows of `permutation_importance`, with the version and the digest of the model."""
-    pinned = int(version.tags["training_set_version"])
-    rows = store.scan(product.table(TRAINING_SET), version=pinned).collect()
-    days, last = rows[DAY].to_numpy(), rows[DAY].max()
-    _, valid = split_by_day(days, last, product.training.validation_days)  # type: ignore[arg-type]
+    # A refit was fitted on its validation days as well; the model that was evaluated was not.
+    judge = evaluated(store, models, product, version)
+    rows = fitted_rows(store, product, judge).collect()
+    last: Any = rows[DAY].max()
+    _, valid = split_by_day(rows[DAY].to_numpy(), last, validation_days(product, rows))
     judged = rows.filter(valid)
     found = permutation_importance(
-        models.load(version), judged, judged[LABEL].to_numpy(), seed=product.training.seed
+        models.load(judge), judged, judged[LABEL].to_numpy(), seed=product.training.seed
     )
     return found.with_columns(
         pl.lit(version.version, pl.Int64).alias("model_version"),
@@ -67,7 +70,7 @@ def importance_asset(product: Product) -> dg.AssetsDefinition:
         registry: ModelRegistryResource,
     ) -> dg.MaterializeResult[Any]:
         store, models = lakehouse.store, registry.store
-        version = models.champion(product.name)
+        version = incumbent(store, models, product.name)
         if version is None:
             raise dg.Failure(f"{product.name} has no champion; materialize one first")
         found = importance(store, models, product, version)

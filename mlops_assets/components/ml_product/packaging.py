@@ -16,9 +16,15 @@ import polars as pl
 from mlops_assets.components.automation import content_changed
 from mlops_assets.components.ml_product.declaration import Serving
 from mlops_assets.components.ml_product.evaluation import NAME as EVALUATION
-from mlops_assets.components.ml_product.evaluation import checks, judged_rows, write_outcomes
-from mlops_assets.components.ml_product.incumbent import incumbent, known_version
+from mlops_assets.components.ml_product.evaluation import (
+    checks,
+    judged_rows,
+    rival,
+    write_outcomes,
+)
+from mlops_assets.components.ml_product.origin import REFIT, evaluated
 from mlops_assets.components.ml_product.product import Product
+from mlops_assets.components.ml_product.refit import to_package
 from mlops_assets.components.ml_product.selection import CANDIDATE
 from mlops_assets.components.resources import (
     BentoStoreResource,
@@ -130,18 +136,19 @@ def try_out(
 def bento_asset(product: Product) -> dg.AssetsDefinition:
     """The asset, with its trial as blocking checks."""
     key = product.key(NAME)
+    last = REFIT if product.training.refit_on_all else EVALUATION
 
     @product.asset(
         NAME,
         product.code_version(build, product.columns, try_out, product.serving),
         kinds=["bentoml"],
         description="The candidate as a Bento: built, started, and tried on real rows.",
-        deps=[product.key(CANDIDATE), product.key(EVALUATION)],
+        deps=[product.key(name) for name in dict.fromkeys((CANDIDATE, EVALUATION, last))],
         check_specs=[
             dg.AssetCheckSpec(name, asset=key, blocking=True, description=says)
             for name, says in TRIED.items()
         ],
-        automation_condition=content_changed(product.table(EVALUATION), gated=True),
+        automation_condition=content_changed(product.table(last), gated=True),
     )
     def asset(
         context: dg.AssetExecutionContext,
@@ -150,11 +157,12 @@ def bento_asset(product: Product) -> dg.AssetsDefinition:
         bentos: BentoStoreResource,
     ) -> Iterator[Any]:
         store, models = lakehouse.store, registry.store
-        record = store.scan(product.table(CANDIDATE)).collect().row(0, named=True)
-        version = known_version(store, models, product.name, record["model_version"])
+        # What is promoted; the rows are those on which its evaluation judged.
+        version = to_package(store, models, product)
         built = build(bentos.store, models, product, version)
-        present = incumbent(store, models, product.name)
-        rows = judged_rows(store, product, version, present).head(BULK_ROWS)
+        judged = evaluated(store, models, product, version)
+        present = rival(store, models, product, judged)
+        rows = judged_rows(store, product, judged, present).head(BULK_ROWS)
         features = rows.select(product.columns.names)
         with bentos.store.serve(built.tag) as running:
             outcomes = try_out(running, features, models.download(version), product.serving)

@@ -21,6 +21,7 @@ import polars as pl
 from mlops_assets.components.ml_product import feature_view, scoring, shadow, training_set
 from mlops_assets.components.ml_product.evaluation import GATE_RESULTS, SEGMENTS
 from mlops_assets.components.ml_product.evaluation import NAME as EVALUATION
+from mlops_assets.components.ml_product.origin import REFIT_SET, set_of
 from mlops_assets.components.ml_product.product import Product
 from mlops_assets.stores.lakehouse import Lakehouse
 from mlops_assets.stores.model_registry import ModelRegistry
@@ -53,13 +54,11 @@ class _Pins:
     ) -> None:
         self._store, self._product, self._found = store, product, found
         self._sets = _training_sets(store, product)
-        self._of_model = {
-            v.version: int(v.tags["training_set_version"]) for v in models.versions(product.name)
-        }
+        self._of_model = {v.version: set_of(product, v) for v in models.versions(product.name)}
 
     def collect(self) -> None:
-        for model, version in self._of_model.items():
-            self._pin_set(version, f"{self._product.name} model {model} was trained on it")
+        for model, read in self._of_model.items():
+            self._pin_set(read, f"{self._product.name} model {model} was trained on it")
         self._gates()
         self._reports()
         self._predictions()
@@ -115,25 +114,25 @@ class _Pins:
         return self._store.scan(table).select(columns).unique().sort(columns).collect().rows()
 
     def _made_of(self, model: int) -> Iterable[str]:
-        version = self._of_model.get(model)
-        return self._sets.get(version, {}) if version is not None else ()
+        read = self._of_model.get(model)
+        return self._sets.get(read, {}) if read is not None else ()
 
     def _pin_model(self, model: int, why: str) -> None:
         if model in self._of_model:
             return
-        for version in self._sets:
-            self._pin_set(version, f"{why}, and the registry does not have it")
+        for read in self._sets:
+            self._pin_set(read, f"{why}, and the registry does not have it")
 
-    def _pin_set(self, version: int, why: str) -> None:
-        table = self._product.table(training_set.NAME)
-        if version not in self._sets:
+    def _pin_set(self, read: tuple[str, int], why: str) -> None:
+        table, version = read
+        if read not in self._sets:
             raise LookupError(
                 f"{why}, but {table} has no such version {version} in {self._store.uri}; do the"
                 " lake and the registry belong together?"
             )
         self._pin(table, version, why)
-        for read, at in self._sets[version].items():
-            self._pin(read, at, why)
+        for source, at in self._sets[read].items():
+            self._pin(source, at, why)
 
     def _pin_all(self, table: str, why: str) -> None:
         for version in range(self._store.version(table) + 1):
@@ -145,11 +144,15 @@ class _Pins:
             reasons.append(why)
 
 
-def _training_sets(store: Lakehouse, product: Product) -> dict[int, dict[str, int]]:
-    """Version of the training set to the tables, and their versions, that it was made of."""
-    history = store.history(product.table(training_set.NAME))
-    written = history.filter(pl.col("note").str.starts_with("{")).select("version", "note")
-    return {version: loads(note)["made_of"] for version, note in written.iter_rows()}
+def _training_sets(store: Lakehouse, product: Product) -> dict[tuple[str, int], dict[str, int]]:
+    """Table and version of a training set to the tables, and versions, that it was made of."""
+    found = {}
+    for table in map(product.table, (training_set.NAME, REFIT_SET)):
+        if store.exists(table):
+            history = store.history(table).filter(pl.col("note").str.starts_with("{"))
+            for version, note in history.select("version", "note").iter_rows():
+                found[table, version] = loads(note)["made_of"]
+    return found
 
 
 def _version_at(store: Lakehouse, table: str, when: datetime) -> int:

@@ -26,6 +26,7 @@ from mlops_assets.components.ml_product.incumbent import (
     known_version,
     refusals,
 )
+from mlops_assets.components.ml_product.origin import described
 from mlops_assets.components.ml_product.packaging import NAME as BENTO
 from mlops_assets.components.ml_product.product import Product
 from mlops_assets.components.resources import LakehouseResource, ModelRegistryResource
@@ -171,7 +172,7 @@ def _promoted_at_once(product: Product) -> dg.AssetsDefinition:
     ) -> Iterator[dg.MaterializeResult[Any]]:
         store, models = lakehouse.store, registry.store
         version = _packaged(store, models, product)
-        promote(store, models, product, version, AUTOMATIC, "passed every gate", context.run.run_id)
+        promote(store, models, product, version, AUTOMATIC, passed(version), context.run.run_id)
         yield _result(store, models, product, version, AUTOMATIC)
 
     return asset
@@ -195,7 +196,7 @@ def _request(product: Product) -> dg.AssetsDefinition:
         # What serves already, say since before approval was required, waits for nobody.
         if incumbent(store, models, product.name) != version:
             write_promotion(
-                store, product, version, WAITING, AUTOMATIC, "passed", context.run.run_id
+                store, product, version, WAITING, AUTOMATIC, passed(version), context.run.run_id
             )
         return dg.MaterializeResult(
             data_version=dg.DataVersion(combine(waiting=version.digest)),
@@ -232,6 +233,11 @@ def _promoted_by_a_person(product: Product) -> dg.AssetsDefinition:
     return asset
 
 
+def passed(version: ModelVersion) -> str:
+    """Why a version is promoted, and what is special about it."""
+    return f"passed every gate; fitted on {described(version)}"
+
+
 def _packaged(store: Lakehouse, models: ModelRegistry, product: Product) -> ModelVersion:
     row = store.scan(product.table(BENTO)).collect().row(0, named=True)
     return known_version(store, models, product.name, row["model_version"])
@@ -251,5 +257,6 @@ def _result(
             "family": version.tags["family"],
             "approved_by": by,
             "cutoff": version.tags["cutoff"],
+            "fitted_on": described(version),
         },
     )

@@ -25,12 +25,16 @@ _LEAST_DAYS = 2
 
 @dataclass(frozen=True)
 class Contender:
-    """A model's scores on the rows that are judged; `problem` says why it has none."""
+    """A model's scores on the rows that are judged; `problem` says why it has none.
+
+    `says` is how its log loss is called where that of its name would mislead.
+    """
 
     name: str
     scores: np.ndarray
     threshold: float
     problem: str = ""
+    says: str = ""
 
 
 @dataclass(frozen=True)
@@ -104,7 +108,12 @@ def judge(
         sound,
         gates.leak_suspect(label, scores, limits.leak_auc),
         gates.gain_over_baseline(
-            label, scores, baseline.scores, days, min_gain=limits.min_gain_over_baseline
+            label,
+            scores,
+            baseline.scores,
+            days,
+            min_gain=limits.min_gain_over_baseline,
+            rival=baseline.says or "the baseline's",
         ),
         gates.calibrated(label, scores, days, min_slope=limits.min_calibration_slope),
         gates.not_worse_than_champion(label, scores, theirs, days, margin=limits.champion_margin),

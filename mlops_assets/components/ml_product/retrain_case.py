@@ -15,6 +15,7 @@ from typing import Any
 import dagster as dg
 import polars as pl
 
+from mlops_assets.components.ml_product.incumbent import incumbent
 from mlops_assets.components.ml_product.product import Product
 from mlops_assets.components.ml_product.promotion import AUTOMATIC, waiting
 from mlops_assets.components.ml_product.shadow import first_scored, serving
@@ -133,7 +134,7 @@ def due_case(
         today: the data's own day.
         done: decisions that were carried out, see `carried_out`.
     """
-    champion = models.champion(product.name)
+    champion = incumbent(store, models, product.name)
     if champion is None:
         return None
     rows = decisions(store, product)
@@ -159,7 +160,7 @@ def asked_case(
     reason: str,
 ) -> Case:
     """The case that a person asks to decide: the open one, or a new one."""
-    champion = models.champion(product.name)
+    champion = incumbent(store, models, product.name)
     rows = decisions(store, product)
     asked = signals.person(by, reason)
     if champion is None:

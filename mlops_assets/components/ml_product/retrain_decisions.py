@@ -17,6 +17,7 @@ from pydantic import Field
 
 from mlops_assets.components.metadata import table
 from mlops_assets.components.ml_product import drift, performance
+from mlops_assets.components.ml_product.incumbent import incumbent
 from mlops_assets.components.ml_product.probe import evidence
 from mlops_assets.components.ml_product.product import Product
 from mlops_assets.components.ml_product.promotion import AUTOMATIC
@@ -179,7 +180,7 @@ def write(store: Lakehouse, product: Product, row: dict[str, Any], run_id: str) 
 def _found(
     store: Lakehouse, models: ModelRegistry, product: Product, case: Case, asked: Considered
 ) -> Evidence:
-    champion = models.champion(product.name)
+    champion = incumbent(store, models, product.name)
     if champion is None:
         return Evidence(0, None, None, 0, 0, "there is no champion yet", None)
     why = f"settled by {asked.opened_by}" if asked.verdict else ""

@@ -14,6 +14,7 @@ import polars as pl
 from pydantic import Field
 
 from mlops_assets.components.ml_product import scoring, shadow
+from mlops_assets.components.ml_product.incumbent import incumbent
 from mlops_assets.components.ml_product.product import Product
 from mlops_assets.components.ml_product.promotion import (
     AUTOMATIC,
@@ -66,7 +67,8 @@ class RolledBack(dg.Config):
 
 def worse_champion(store: Lakehouse, models: ModelRegistry, product: Product) -> Worse | None:
     """The champion if it is surely worse than its predecessor in the shadow, else None."""
-    champion, scored = models.champion(product.name), first_scored(store, product)
+    champion = incumbent(store, models, product.name)
+    scored = first_scored(store, product)
     found = serving(scored, scored[shadow.DAY][-1]) if scored.height else None
     # A champion that has scored no new day yet has not been compared.
     if champion is None or found is None or found.version != champion.version:
@@ -81,10 +83,14 @@ def worse_champion(store: Lakehouse, models: ModelRegistry, product: Product) ->
 def served_before(store: Lakehouse, models: ModelRegistry, product: Product) -> ModelVersion:
     """The newest version but the champion that was promoted and not rolled back.
 
+    Where the alias was moved by hand to one that may not serve, the champion itself.
+
     Raises:
         dagster.Failure: there is none.
     """
-    champion = models.champion(product.name)
+    champion = incumbent(store, models, product.name)
+    if champion is not None and ALIAS not in champion.aliases:
+        return champion
     if store.exists(product.table(PROMOTIONS)):
         rows = store.scan(product.table(PROMOTIONS)).filter(pl.col("status") == "promoted")
         ordered = rows.sort("decided_at", descending=True).select("model_version").collect()
@@ -110,13 +116,15 @@ def roll_back(
 ) -> None:
     """Let `to` serve instead of the champion, and say so in `promotions`.
 
-    The rows come first, both in one commit; killed after them, the same call moves the alias.
+    The rows come first, both in one commit; killed after them, the same call moves the alias. An
+    alias that was moved by hand is given back by the same call.
 
     Raises:
         dagster.Failure: `to` serves already, or did not pass its gates.
     """
-    champion = models.champion(product.name)
-    if champion is None or champion.version == to.version:
+    champion = incumbent(store, models, product.name)
+    serves = champion is not None and champion.version == to.version
+    if champion is None or (serves and ALIAS in champion.aliases):
         served = f"version {to.version} serves already" if champion else "there is no champion"
         raise dg.Failure(f"{product.name}: {served}; nothing to roll back", allow_retries=False)
     if refused := refusals(store, product.name, to):
@@ -127,9 +135,10 @@ def roll_back(
     if not withdrawn(store, product, champion):
         at = moment(store, product)
         now = {"by": by, "reason": reason, "decided_at": at, "run_id": run_id}
+        went = [] if serves else [(champion, ROLLED_BACK)]
         rows = [
             {"model_version": v.version, "digest": v.digest, "status": status, **now}
-            for v, status in ((champion, ROLLED_BACK), (to, "promoted"))
+            for v, status in (*went, (to, "promoted"))
         ]
         commit = Commit(run_id=run_id, note=ROLLED_BACK)
         store.append(product.table(PROMOTIONS), pl.DataFrame(rows), commit)
@@ -170,9 +179,9 @@ def rollbacks_asset(product: Product) -> dg.AssetsDefinition:
         else:
             found = worse_champion(store, models, product)
             if found is None:
-                return _nothing(models, product)
+                return _nothing(store, models, product)
             to, reason = found.predecessor, found.reason
-        before = models.champion(product.name)
+        before = incumbent(store, models, product.name)
         by = config.by or AUTOMATIC
         roll_back(store, models, product, to, by, reason, run_id)
         assert before is not None
@@ -232,8 +241,10 @@ _SCHEMA: dict[str, Any] = {
 }  # fmt: skip
 
 
-def _nothing(models: ModelRegistry, product: Product) -> dg.MaterializeResult[Any]:
-    champion = models.champion(product.name)
+def _nothing(
+    store: Lakehouse, models: ModelRegistry, product: Product
+) -> dg.MaterializeResult[Any]:
+    champion = incumbent(store, models, product.name)
     content = combine(champion=champion.digest if champion else "")
     shown = {"reason": "the champion is not surely worse than its predecessor; nothing changes"}
     return dg.MaterializeResult(data_version=dg.DataVersion(content), metadata=shown)

@@ -1,8 +1,9 @@
 """Stage 8: predictions, made as of each row's prediction time, append-only.
 
-They begin after the champion's training cut-off: nothing is scored in sample. Every row says which
-model and which feature content made it. A day that is scored again by the same champion on the same
-features adds nothing; otherwise it adds a revision. A run is one commit, made block by block.
+They begin after the champion's training cut-off: nothing is scored in sample, and a day that it
+was trained on and nobody scored before has no rows. Every row says which model and which feature
+content made it. A day that is scored again by the same champion on the same features adds nothing;
+otherwise it adds a revision. A run is one commit, made block by block.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,7 +26,7 @@ from mlops_assets.components.resources import LakehouseResource, ModelRegistryRe
 from mlops_assets.components.tables.day_events import day_event
 from mlops_assets.components.tables.table_asset import days_of
 from mlops_assets.ml.families import Model
-from mlops_assets.stores.content import content_hashes
+from mlops_assets.stores.content import content_hash, content_hashes
 from mlops_assets.stores.lakehouse import Commit, Lakehouse
 from mlops_assets.stores.model_registry import ModelVersion
 
@@ -100,6 +101,10 @@ def predict_days(
     A day without rows is not in the result.
     """
     view = store.scan(product.table(feature_view.NAME))
+    if not days and not store.exists(product.table(NAME)):
+        # The table is there before any day has rows, so that what follows finds none in it.
+        nothing = revise(score(view.head(0).collect(), model, version, product), None, product)
+        store.append(product.table(NAME), nothing, commit, by=DAY)
     before = store.scan(product.table(NAME)) if store.exists(product.table(NAME)) else None
     size = _days_a_block(store, product)
     blocks = [days[at : at + size] for at in range(0, len(days), size)]
@@ -144,11 +149,11 @@ def predictions_asset(product: Product) -> dg.AssetsDefinition:
     ) -> Iterator[Any]:
         store, models = lakehouse.store, registry.store
         version = serving_version(store, models, product.name)
-        days = days_of(context)
-        _refuse_in_sample(product, days, version)
+        seen, days = _in_sample(store, product, days_of(context), version)
         commit = Commit(run_id=context.run.run_id, note=f"model version {version.version}")
         scored = predict_days(store, product, models.load(version), version, days, commit)
         yield from _events(context, store, product, scored, version, code)
+        yield from _left_out(context, store, product, seen, version, code)
 
     return asset
 
@@ -187,14 +192,42 @@ def _scored(newest: pl.DataFrame) -> dict[date, ScoredDay]:
     }
 
 
-def _refuse_in_sample(product: Product, days: list[date], version: ModelVersion) -> None:
+def _in_sample(
+    store: Lakehouse, product: Product, days: list[date], version: ModelVersion
+) -> tuple[list[date], list[date]]:
+    """The days that the champion was trained on, and the others.
+
+    Raises:
+        dagster.Failure: some of the first were scored before, by a model that did not know them.
+    """
     through = trained_through(version)
-    if seen := [d for d in days if d <= through]:
+    seen = [day for day in days if day <= through]
+    there = set(store.partitions(product.table(NAME))) if store.exists(product.table(NAME)) else ()
+    if again := [day for day in seen if day.isoformat() in there]:
         raise dg.Failure(
-            f"{product.name}: {seen[0]} to {seen[-1]} lie in the champion's training set, which"
+            f"{product.name}: {again[0]} to {again[-1]} lie in the champion's training set, which"
             f" reaches through {through}; predictions begin the day after.",
             allow_retries=False,
         )
+    return seen, [day for day in days if day > through]
+
+
+def _left_out(
+    context: dg.AssetExecutionContext,
+    store: Lakehouse,
+    product: Product,
+    days: list[date],
+    version: ModelVersion,
+    code_version: str,
+) -> Iterator[Any]:
+    """Days without predictions, for ever: what comes after the champion was trained on them too."""
+    if not days:
+        return
+    nothing = content_hash(store.scan(product.table(NAME)).head(0).collect())
+    why = f"version {version.version} was trained on it, through {trained_through(version)}"
+    for day in days:
+        metadata = {"rows": 0, "not_scored": why, "model_version": version.version}
+        yield day_event(context, day.isoformat(), nothing, metadata, code_version)
 
 
 def _events(

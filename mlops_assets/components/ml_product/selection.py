@@ -11,6 +11,7 @@ import polars as pl
 from mlops_assets.components.automation import content_changed
 from mlops_assets.components.metadata import table
 from mlops_assets.components.ml_product.incumbent import require_known_registry
+from mlops_assets.components.ml_product.origin import FALLBACK, described
 from mlops_assets.components.ml_product.product import Product
 from mlops_assets.components.ml_product.training import MODEL_FOLDER, fit_name
 from mlops_assets.components.ml_product.training_set import NAME
@@ -19,7 +20,7 @@ from mlops_assets.ml.families import load_model
 from mlops_assets.stores.bento_source import model_requirements
 from mlops_assets.stores.content import combine, content_hash
 from mlops_assets.stores.lakehouse import Commit, Lakehouse
-from mlops_assets.stores.model_registry import ModelRegistry
+from mlops_assets.stores.model_registry import ModelRegistry, ModelVersion
 
 LEADERBOARD = "leaderboard"
 CANDIDATE = "candidate"
@@ -54,6 +55,7 @@ def leaderboard_asset(product: Product) -> dg.AssetsDefinition:
             "brier",
             "trials",
             "seconds",
+            "left_out",
         ]
         return dg.MaterializeResult(
             data_version=dg.DataVersion(data_version),
@@ -70,9 +72,12 @@ def leaderboard_asset(product: Product) -> dg.AssetsDefinition:
 
 
 def leaderboard(store: Lakehouse, product: Product, fits: list[str]) -> pl.DataFrame:
-    """One row a fit, best first by `choice` (see `Fitted`); ties by name."""
+    """One row a fit, best first by `choice` (see `Fitted`); ties by name.
+
+    A family that was left out has no figures, and says why in `left_out`.
+    """
     rows = [store.scan(product.table(name)).collect() for name in fits]
-    return pl.concat(rows).sort("choice", "family", nulls_last=True)
+    return pl.concat(rows, how="diagonal").sort("choice", "family", nulls_last=True)
 
 
 def candidate_asset(product: Product) -> dg.AssetsDefinition:
@@ -91,8 +96,8 @@ def candidate_asset(product: Product) -> dg.AssetsDefinition:
         lakehouse: LakehouseResource,
         registry: ModelRegistryResource,
     ) -> dg.MaterializeResult[Any]:
-        record = register(lakehouse.store, registry.store, product)
         store = lakehouse.store
+        record, version = register(store, registry.store, product)
         data_version = combine(model=record["digest"], threshold=repr(record["threshold"]))
         commit = Commit(run_id=context.run.run_id, data_versions={"": data_version})
         store.overwrite(product.table(CANDIDATE), pl.DataFrame([record]), commit)
@@ -101,6 +106,7 @@ def candidate_asset(product: Product) -> dg.AssetsDefinition:
             metadata={
                 "model_version": record["model_version"],
                 "family": record["family"],
+                "fitted_on": described(version),
                 "metric": record["log_loss"],
                 "cutoff": record["cutoff"],
                 "mlflow_run": dg.MetadataValue.url(
@@ -112,16 +118,22 @@ def candidate_asset(product: Product) -> dg.AssetsDefinition:
     return asset
 
 
-def register(store: Lakehouse, registry: ModelRegistry, product: Product) -> dict[str, Any]:
+def register(
+    store: Lakehouse, registry: ModelRegistry, product: Product
+) -> tuple[dict[str, Any], ModelVersion]:
     """Register the best family; the same model again is the version that it already is.
+
+    Where no family was fitted, for want of labels, the baseline stands in, and its tag says why.
 
     Raises:
         dagster.Failure: the registry is not the one that the lake knows.
     """
     require_known_registry(store, registry, product.name)
     board = store.scan(product.table(LEADERBOARD)).collect()
-    best = board.filter(pl.col("role") == "family").row(0, named=True)
     baseline = board.filter(pl.col("role") == "baseline").row(0, named=True)
+    fitted = board.filter(pl.col("role") == "family", pl.col("left_out") == "")
+    best = fitted.row(0, named=True) if fitted.height else baseline
+    why = {} if fitted.height else {FALLBACK: str(board["left_out"].max())}
     sample = (
         store.scan(product.table(NAME), version=best["training_set_version"]).head(50).collect()
     )
@@ -139,7 +151,9 @@ def register(store: Lakehouse, registry: ModelRegistry, product: Product) -> dic
             "cutoff": best["cutoff"],
             "training_set_version": str(best["training_set_version"]),
             "baseline_run": baseline["run_id"],
+            **why,
         },
         pip_requirements=model_requirements(folder),
     )
-    return best | {"model_version": version.version, "baseline_run": baseline["run_id"]}
+    record = best | {"model_version": version.version, "baseline_run": baseline["run_id"]}
+    return record, version

@@ -13,6 +13,7 @@ from typing import Any
 import dagster as dg
 
 from mlops_assets.components.ml_product import drift, importance, performance, shadow
+from mlops_assets.components.ml_product.incumbent import incumbent
 from mlops_assets.components.ml_product.product import Product
 from mlops_assets.components.ml_product.promotion import AUTOMATIC
 from mlops_assets.components.ml_product.retrain_case import (
@@ -96,7 +97,7 @@ def retrain_sensor(product: Product, retrain: Any) -> dg.SensorDefinition:
         lakehouse: LakehouseResource,
         registry: ModelRegistryResource,
     ) -> Iterator[Any]:
-        champion = registry.store.champion(product.name)
+        champion = incumbent(lakehouse.store, registry.store, product.name)
         rows = decisions(lakehouse.store, product)
         done = carried_out(context.instance, product)
         row = to_launch(rows, champion.version if champion else 0, done)

@@ -12,10 +12,10 @@ from mlops_assets.components.ml_product import drift, performance
 from mlops_assets.components.ml_product.evaluation import NAME as EVALUATION
 from mlops_assets.components.ml_product.evaluation import trained_through
 from mlops_assets.components.ml_product.importance import weights
+from mlops_assets.components.ml_product.origin import evaluated, fitted_rows
 from mlops_assets.components.ml_product.product import Product
 from mlops_assets.components.ml_product.training import fit_version
 from mlops_assets.components.ml_product.training_set import DAY, LABEL
-from mlops_assets.components.ml_product.training_set import NAME as TRAINING_SET
 from mlops_assets.ml import signals
 from mlops_assets.ml.signals import Signal, Watch
 from mlops_assets.stores.lakehouse import Lakehouse
@@ -41,7 +41,7 @@ def look(
         signals.calibration_bias(daily, known, window=window, limit=limits.calibration_bias),
         signals.loss(
             daily, known, window=window, limit=limits.loss,
-            evaluated=_evaluated(store, product, champion),
+            evaluated=_evaluated(store, product, evaluated(store, models, product, champion)),
         ),
         signals.label_rate(
             daily, known, window=window, trained=rate, limit=limits.label_rate
@@ -96,8 +96,7 @@ _NO_DRIFT: dict[str, Any] = {
 
 def _training(store: Lakehouse, product: Product, champion: ModelVersion) -> tuple[int, float]:
     """Rows and label rate of the champion's training set."""
-    pinned = int(champion.tags["training_set_version"])
-    rows = store.scan(product.table(TRAINING_SET), version=pinned)
+    rows = fitted_rows(store, product, champion)
     count, rate = rows.select(pl.len(), pl.col(LABEL).mean().alias("rate")).collect().row(0)
     return int(count), float(rate)
 

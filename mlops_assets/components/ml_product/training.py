@@ -18,6 +18,7 @@ import numpy as np
 import polars as pl
 
 from mlops_assets.components.automation import content_changed
+from mlops_assets.components.ml_product.enough_labels import shortage, validation_days
 from mlops_assets.components.ml_product.product import Product
 from mlops_assets.components.ml_product.training_set import DAY, LABEL, NAME, made_of
 from mlops_assets.components.resources import LakehouseResource, ModelRegistryResource
@@ -26,11 +27,13 @@ from mlops_assets.ml.metrics import BinaryMetrics, binary_metrics, choose_thresh
 from mlops_assets.ml.search import TrialResult, search
 from mlops_assets.ml.splits import split_by_day, time_folds
 from mlops_assets.stores.content import combine
-from mlops_assets.stores.lakehouse import Commit
+from mlops_assets.stores.lakehouse import Commit, Lakehouse
 from mlops_assets.stores.model_package import folder_digest
 from mlops_assets.stores.training_log import RunLog
 
 MODEL_FOLDER = "model"
+DESCRIPTION = "description.json"
+"""File of a training with small facts about its fit, the rounds say at which it stopped."""
 INPUTS = "inputs.json"
 """File of a training that says which table versions it read."""
 
@@ -78,7 +81,8 @@ def fit(
     settings = product.training
     chosen = family(family_name)
     days = rows[DAY].to_numpy()
-    train_rows, valid_rows = split_by_day(days, rows[DAY].max(), settings.validation_days)  # type: ignore[arg-type]
+    last: Any = rows[DAY].max()
+    train_rows, valid_rows = split_by_day(days, last, validation_days(product, rows))
     train, valid = _labelled(rows, train_rows), _labelled(rows, valid_rows)
     options = FitOptions(settings.seed, settings.threads, settings.device)
     trials: list[TrialResult] = []
@@ -131,6 +135,9 @@ def fit_asset(product: Product, family_name: str) -> dg.AssetsDefinition:
             .collect()
             .sort(product.spine.entity_keys)
         )
+        few = shortage(product, rows) if role == "family" else ""
+        if few:
+            return _left_out(context, store, product, family_name, few)
         inputs = made_of(store, product, version)
         tags = _tags(context, product, family_name, role, inputs)
         models = registry.store
@@ -176,7 +183,8 @@ def _settings(product: Product, family_name: str) -> tuple[Any, ...]:
     searched = training.search if family_name != training.baseline else None
     return (
         family_name, product.columns, training.validation_days, training.threshold,
-        training.seed, training.threads, training.device, searched,
+        training.min_rows, training.min_class_rows, training.min_days, training.search.folds,
+        training.search.fold_days, training.seed, training.threads, training.device, searched,
     )  # fmt: skip
 
 
@@ -205,14 +213,20 @@ def _trial_logger(run: RunLog, family_name: str) -> Any:
 
 
 def _keep(run: RunLog, fitted: Fitted, product: Product) -> str:
-    run.log_params(fitted.params | {"threshold": fitted.threshold, "seed": product.training.seed})
     figures = asdict(fitted.validation)
     run.log_metrics({f"validation_{k}": float(v) for k, v in figures.items() if v is not None})
-    run.log_json("description.json", fitted.model.description())
+    settings = {"threshold": fitted.threshold, "seed": product.training.seed}
+    return keep_model(run, fitted.model, fitted.params | settings)
+
+
+def keep_model(run: RunLog, model: Model, params: dict[str, Any]) -> str:
+    """Keep a model, its description and its parameters in its MLflow run; return its digest."""
+    run.log_params(params)
+    run.log_json(DESCRIPTION, model.description())
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary) / MODEL_FOLDER
         folder.mkdir()
-        save_model(fitted.model, folder)
+        save_model(model, folder)
         digest = folder_digest(folder)
         run.log_folder(MODEL_FOLDER, folder)
     return digest
@@ -264,7 +278,25 @@ def _record(
                 "digest": digest,
                 "training_set_version": version,
                 "cutoff": cutoff,
+                "left_out": "",
             }
         ],
         schema_overrides={"choice": pl.Float64},
+    )
+
+
+def _left_out(
+    context: dg.AssetExecutionContext,
+    store: Lakehouse,
+    product: Product,
+    family_name: str,
+    few: str,
+) -> dg.MaterializeResult[Any]:
+    """A family that does not compete this time: its row says why and has no figures."""
+    record = pl.DataFrame([{"family": family_name, "role": "family", "left_out": few}])
+    data_version = combine(left_out=few)
+    commit = Commit(run_id=context.run.run_id, data_versions={"": data_version})
+    store.overwrite(product.table(fit_name(family_name)), record, commit)
+    return dg.MaterializeResult(
+        data_version=dg.DataVersion(data_version), metadata={"left_out": few}
     )

@@ -92,11 +92,8 @@ def training_set(product: Product) -> dg.AssetsDefinition:
         cutoff = asked_cutoff(store, product, config.cutoff)
         rows = labelled_rows(store, product, None, cutoff)
         _require_both_classes(rows, product, cutoff)
-        data_version = content_hash(rows)
-        pinned = pinned_versions(store, product)
-        note = json.dumps({"cutoff": cutoff.isoformat(), "made_of": pinned})
-        commit = Commit(run_id=context.run.run_id, data_versions={"": data_version}, note=note)
-        version = store.overwrite(product.table(NAME), rows, commit)
+        data_version, pinned = content_hash(rows), pinned_versions(store, product)
+        version = keep_rows(store, product, NAME, rows, cutoff, context.run.run_id)
         return dg.MaterializeResult(
             data_version=dg.DataVersion(data_version),
             metadata={
@@ -113,6 +110,16 @@ def training_set(product: Product) -> dg.AssetsDefinition:
         )
 
     return asset
+
+
+def keep_rows(
+    store: Lakehouse, product: Product, name: str, rows: pl.DataFrame, cutoff: date, run_id: str
+) -> int:
+    """Write the rows that a model is fitted on, with what they were made of; the Delta version."""
+    made_of = pinned_versions(store, product)
+    note = json.dumps({"cutoff": cutoff.isoformat(), "made_of": made_of})
+    commit = Commit(run_id=run_id, data_versions={"": content_hash(rows)}, note=note)
+    return store.overwrite(product.table(name), rows, commit)
 
 
 def pinned_versions(store: Lakehouse, product: Product) -> dict[str, int]:
@@ -134,10 +141,10 @@ def present_cutoff(store: Lakehouse, product: Product) -> date | None:
     return date.fromisoformat(_note(store, name, store.version(name))["cutoff"])
 
 
-def made_of(store: Lakehouse, product: Product, version: int) -> dict[str, int]:
-    """Table to Delta version: what a version of the training set was made of, and itself."""
-    name = product.table(NAME)
-    return {name: version} | _note(store, name, version)["made_of"]
+def made_of(store: Lakehouse, product: Product, version: int, name: str = NAME) -> dict[str, int]:
+    """Table to Delta version: what a version of a training set was made of, and itself."""
+    table = product.table(name)
+    return {table: version} | _note(store, table, version)["made_of"]
 
 
 def _note(store: Lakehouse, table: str, version: int) -> dict[str, Any]:
