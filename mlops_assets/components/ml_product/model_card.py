@@ -13,27 +13,32 @@ from mlops_assets.components.ml_product import importance
 from mlops_assets.components.ml_product.evaluation import NAME as EVALUATION
 from mlops_assets.components.ml_product.evaluation import SEGMENTS
 from mlops_assets.components.ml_product.incumbent import GATE_RESULTS, serving_version
+from mlops_assets.components.ml_product.origin import described, evaluated, fitted_rows, set_of
 from mlops_assets.components.ml_product.product import Product
 from mlops_assets.components.ml_product.training_set import DAY, LABEL, made_of
-from mlops_assets.components.ml_product.training_set import NAME as TRAINING_SET
 from mlops_assets.components.resources import LakehouseResource, ModelRegistryResource
 from mlops_assets.ml.model_card import Card, markdown
 from mlops_assets.stores.content import combine
 from mlops_assets.stores.lakehouse import Commit, Lakehouse
-from mlops_assets.stores.model_registry import ModelVersion
+from mlops_assets.stores.model_registry import ModelRegistry, ModelVersion
 
 NAME = "model_card"
 FILE = "model_card.md"
 
 
-def card_of(store: Lakehouse, product: Product, version: ModelVersion) -> Card:
+def card_of(
+    store: Lakehouse, models: ModelRegistry, product: Product, version: ModelVersion
+) -> Card:
     """What the records say of a version."""
-    pinned = int(version.tags["training_set_version"])
-    rows = store.scan(product.table(TRAINING_SET), version=pinned)
-    count, days, share = rows.select(
-        pl.len(), pl.col(DAY).n_unique(), pl.col(LABEL).mean()
-    ).collect().row(0)  # fmt: skip
-    evaluation, segments = _judged(store, product, version)
+    count, days, share = (
+        fitted_rows(store, product, version)
+        .select(pl.len(), pl.col(DAY).n_unique(), pl.col(LABEL).mean())
+        .collect()
+        .row(0)
+    )
+    table, pinned = set_of(product, version)
+    judged = evaluated(store, models, product, version)
+    evaluation, segments = _judged(store, product, judged)
     return Card(
         name=product.name,
         version=version.version,
@@ -45,10 +50,10 @@ def card_of(store: Lakehouse, product: Product, version: ModelVersion) -> Card:
         licences=product.card.licences,
         trained_on={
             "rows": f"{count:,} labelled rows of {days} days",
-            "through": version.tags["cutoff"],
+            "fitted on": described(version),
             "label": f"{share:.1%} of the rows",
         },
-        made_of=made_of(store, product, pinned),
+        made_of=made_of(store, product, pinned, table.split("/")[1]),
         evaluation=evaluation,
         segments=segments,
         gates=_gates(store, product, version),
@@ -76,7 +81,7 @@ def model_card_asset(product: Product) -> dg.AssetsDefinition:
     ) -> dg.MaterializeResult[Any]:
         store, models = lakehouse.store, registry.store
         version = serving_version(store, models, product.name)
-        text = markdown(card_of(store, product, version))
+        text = markdown(card_of(store, models, product, version))
         models.open(product.name, version.run_id).log_text(FILE, text)
         row = {"model_version": version.version, "digest": version.digest, "card": text}
         data_version = combine(digest=version.digest, card=text)
