@@ -21,3 +21,9 @@ def pytest_configure(config: pytest.Config) -> None:
         del os.environ[name]
     for message in DAGSTERS_OWN:
         config.addinivalue_line("filterwarnings", f"ignore:{message}")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Modules with slow tests come first, so that no process is left with one at the end."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)

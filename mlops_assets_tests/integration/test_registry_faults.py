@@ -27,7 +27,15 @@ from mlops_assets.components.engine import Report
 from mlops_assets.components.ml_product.incumbent import ALIAS_CHECK, alias_state, incumbent
 from mlops_assets.defs.platform.registry_watch import registry_watch
 from mlops_assets.stores.model_registry import CHAMPION, ModelVersion
-from mlops_assets_tests.integration.conftest import FIRST, TODAY, Flow, copied, opened, span
+from mlops_assets_tests.integration.conftest import (
+    FIRST,
+    TODAY,
+    Flow,
+    copied,
+    copy_home,
+    opened,
+    span,
+)
 
 pytestmark = pytest.mark.slow
 
@@ -220,8 +228,7 @@ def test_a_run_waits_for_a_locked_event_log(fresh):
 
 
 def test_without_dagsters_store_all_is_made_again_and_nothing_lost_or_doubled(settled, tmp_path):
-    home = tmp_path / "home"
-    shutil.copytree(settled, home, symlinks=True)
+    home = copy_home(settled, tmp_path / "home")
     shutil.rmtree(home / "dagster")
     with opened(home) as flow:
         names = ("predictions", "performance", "feature_view", "training_set")
