@@ -16,7 +16,11 @@ DAGSTERS_OWN = [
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Forget the user's environment, so that no test can write to it."""
+    """Forget the user's environment, so that no test can write to it; let OpenMP's threads sleep.
+
+    Test modules import libraries that read this as they load, before any home is prepared.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     for name in [n for n in os.environ if n.startswith(OF_AN_ENVIRONMENT)]:
         del os.environ[name]
     for message in DAGSTERS_OWN:

@@ -36,7 +36,7 @@ def rivals(tmp_path_factory, settled):
     with subprocess.Popen(command, env=environment, **pipes) as first:
         assert first.stdout.readline().startswith(small_demo.BEGINS)
         second = small_demo.run(home, "demo")
-        said, _ = first.communicate(timeout=300)
+        said, _ = first.communicate(timeout=600)
     assert first.returncode == 0, said[-3000:]
     return home, first.pid, second
 
