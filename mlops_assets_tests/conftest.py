@@ -28,6 +28,10 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Modules with slow tests come first, so that no process is left with one at the end."""
+    """Modules with slow tests come first, so that no process is left with one at the end.
+
+    Of these, the ones that share the settled home come last: the others go on while it is made.
+    """
     slow = {item.path for item in items if item.get_closest_marker("slow")}
-    items.sort(key=lambda item: item.path not in slow)
+    sharing = {item.path for item in items if "settled" in getattr(item, "fixturenames", ())}
+    items.sort(key=lambda item: (item.path not in slow, item.path in sharing))
