@@ -25,6 +25,9 @@ from mlops_assets_tests.integration import small_demo
 from mlops_assets_tests.integration.audit import audit, differences
 from mlops_assets_tests.integration.conftest import copy_home, opened
 
+# There is a champion by then, which the evaluation compares with.
+JUDGED_AGAIN = ["flight_delays/evaluation", "flight_delays/gate_results"]
+
 
 @pytest.fixture(scope="module")
 def rivals(tmp_path_factory, settled):
@@ -49,7 +52,7 @@ def test_the_second_demo_says_who_is_at_work_and_the_first_completes(rivals, set
     assert "wait for it or stop it, or set MLOPS_HOME" in second.stdout
     assert small_demo.BEGINS not in second.stdout
     assert audit(home) == []
-    assert differences(home, settled) == []
+    assert differences(home, settled, but=JUDGED_AGAIN) == []
 
 
 @pytest.mark.slow

@@ -102,13 +102,13 @@ def _missing(instance: dg.DagsterInstance) -> list[str]:
 
 
 def _looks(ui: Served) -> dict[str, tuple[str, str]]:
-    """Sensors of the loop that have looked: how it ended, and why they asked for nothing."""
-    found = _asked(ui, "sensors { name sensorState { ticks(limit: 1) { status skipReason } } }")
+    """Sensors of the loop that have looked: how the first ended, and why they asked for nothing."""
+    found = _asked(ui, "sensors { name sensorState { ticks(limit: 500) { status skipReason } } }")
     ticks = {item["name"]: item["sensorState"]["ticks"] for item in found["sensors"]}
     return {
-        name: (tick[0]["status"], tick[0]["skipReason"])
-        for name, tick in ticks.items()
-        if name.startswith("flight_delays") and tick and tick[0]["status"] != "STARTED"
+        name: (looks[-1]["status"], looks[-1]["skipReason"])
+        for name, looks in ticks.items()
+        if name.startswith("flight_delays") and looks and looks[-1]["status"] != "STARTED"
     }
 
 
