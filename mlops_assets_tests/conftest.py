@@ -16,11 +16,13 @@ DAGSTERS_OWN = [
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Forget the user's environment, so that no test can write to it; let OpenMP's threads sleep.
+    """Forget the user's environment, so that no test can write to it; keep threads few.
 
-    Test modules import libraries that read this as they load, before any home is prepared.
+    Several processes test at once, and threads that wait for each other cost more than they give.
+    Libraries read these variables as they load, which is before any home is prepared.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     for name in [n for n in os.environ if n.startswith(OF_AN_ENVIRONMENT)]:
         del os.environ[name]
     for message in DAGSTERS_OWN:
