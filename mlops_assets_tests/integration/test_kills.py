@@ -19,7 +19,7 @@ def test_a_plan_follows_from_its_seed_and_hits_each_stage():
 
 @pytest.mark.slow
 def test_four_kills_cost_a_further_run_and_nothing_else(tmp_path, settled):
-    survived(tmp_path, plan(4, seed=23, a_home=4), control=settled)
+    survived(tmp_path, plan(4, seed=9, a_home=4), control=settled)
 
 
 @pytest.mark.year
