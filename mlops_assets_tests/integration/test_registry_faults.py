@@ -108,6 +108,7 @@ def test_a_lost_tracking_database_is_not_taken_for_a_new_one(fresh):
 
 def test_a_version_whose_files_are_gone_is_named_with_its_folder(fresh):
     before, files = fresh.table("predictions"), fresh.registry.download(_champion(fresh))
+    assert files.is_relative_to(fresh.home)
     aside = files.rename(files.with_name("aside"))
     try:
         for error in (scored_again(fresh), fresh.run("bento").error):
