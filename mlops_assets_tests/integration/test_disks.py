@@ -48,7 +48,7 @@ class Disk:
     def mlops(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run `mlops …` on a home on this disk, to its end."""
         with self.started(*arguments) as process:
-            said, _ = process.communicate(timeout=300)
+            said, _ = process.communicate(timeout=600)
         return subprocess.CompletedProcess(process.args, process.returncode, said)
 
     def started(self, *arguments: str) -> subprocess.Popen[str]:
