@@ -6,8 +6,8 @@ export MLOPS_HOME ?= $(CURDIR)/var
 export DAGSTER_HOME ?= $(MLOPS_HOME)/dagster
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 PYTEST := $(BIN)/python -m pytest
-# Two processes, a module's tests in one of them.
-TWICE := --numprocesses 2 --dist loadscope
+# Two processes, a module's tests in one of them, in the order that conftest.py gives.
+TWICE := --numprocesses 2 --dist loadscope --no-loadscope-reorder
 
 .PHONY: demo ui test test-fast test-all gates kills benchmarks check format clean browser help
 

@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from rich.console import Console
@@ -33,7 +34,8 @@ EXAMPLES = """examples:
   python -m benchmarks                      all of them, some 30 minutes on two cores
   python -m benchmarks join scoring         two of them
   python -m benchmarks --quick              small sizes: does each run, do the results agree
-  python -m benchmarks drift --json d.json  every second measured, as JSON
+  python -m benchmarks drift --json d.json  every second measured, as JSON, row by row; a row that
+                                            stands there is not measured again
   python -m benchmarks --folder /big/disk   where 15 GB of data are made, and kept
 """
 
@@ -48,41 +50,84 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "names", nargs="*", metavar="NAME", help=f"of {', '.join(NAMES)}; all if none"
     )
     parser.add_argument("--quick", action="store_true", help="small sizes; the seconds mean little")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="also write all figures here")
+    parser.add_argument(
+        "--json", type=Path, metavar="FILE",
+        help="write each row here as soon as it is measured, and go on from what is there",
+    )  # fmt: skip
     parser.add_argument("--folder", type=Path, help="keep the data here, and use what is there")
     asked = parser.parse_args(arguments)
     if unknown := sorted(set(asked.names) - set(NAMES)):
         parser.error(f"no benchmark {', '.join(unknown)}; there are {', '.join(NAMES)}")
+    book = Book(asked.json, asked.quick)
     with tempfile.TemporaryDirectory() as temporary:
-        folder = str(
-            (asked.folder or Path(temporary)).resolve() / ("quick" if asked.quick else "full")
-        )
-        rows = [row for name in asked.names or NAMES for row in _compare(name, folder, asked.quick)]
+        folder = (asked.folder or Path(temporary)).resolve() / ("quick" if asked.quick else "full")
+        rows = [row for name in asked.names or NAMES for row in _compare(name, folder, book)]
     _print(rows)
-    if asked.json:
-        found = {"quick": asked.quick, "at": datetime.now().isoformat("T", "seconds")}
-        asked.json.write_text(
-            json.dumps(found | {"rows": [_as_json(*row) for row in rows]}, indent=1)
-        )
     return 0 if all(_same(found) is not False for _, found in rows) else 1
 
 
-def _compare(name: str, folder: str, quick: bool) -> list[tuple[Case, dict[str, Measured]]]:
+class Book:
+    """The rows measured so far, in a file if one is named; a cut-off costs the row in progress."""
+
+    def __init__(self, file: Path | None, quick: bool) -> None:
+        """Begin with what the file holds of the same sizes, quick or full."""
+        self.file, self.quick = file, quick
+        there = json.loads(file.read_text()) if file and file.exists() else {"quick": quick}
+        if there["quick"] != quick:
+            sizes = "quick" if there["quick"] else "full"
+            raise SystemExit(f"{file} holds rows of {sizes} size: name another file")
+        self.rows: list[dict[str, Any]] = there.get("rows", [])
+
+    def get(self, case: Case) -> dict[str, Measured] | None:
+        """The row of a case, if it was measured."""
+        for row in self.rows:
+            if (row["benchmark"], row["size"]) == (case.benchmark, case.size):
+                return {n: Measured.from_json(figures) for n, figures in row["figures"].items()}
+        return None
+
+    def add(self, case: Case, found: dict[str, Measured]) -> None:
+        """Keep a row; the file is replaced as a whole."""
+        self.rows.append(
+            {
+                "benchmark": case.benchmark,
+                "size": case.size,
+                "at": datetime.now().isoformat("T", "seconds"),
+                "same": _same(found),
+                "figures": {name: there.as_json() for name, there in found.items()},
+            }
+        )
+        if self.file:
+            new = self.file.with_name(f".{self.file.name}.new")
+            new.write_text(json.dumps({"quick": self.quick, "rows": self.rows}, indent=1))
+            new.replace(self.file)
+
+
+def _compare(name: str, folder: Path, book: Book) -> list[tuple[Case, dict[str, Measured]]]:
     module = import_module(f"benchmarks.{name}")
-    Path(folder).mkdir(parents=True, exist_ok=True)
-    for function, wanted in module.prepare(quick):
-        made = Path(folder) / f".{function}-{json.dumps(wanted, sort_keys=True)}".replace("/", "_")
+    known = [(case, book.get(case)) for case in module.cases(book.quick)]
+    if any(found is None for _, found in known):
+        _make(module.prepare(book.quick), folder)
+    return [(case, found or _measured(case, module, folder, book)) for case, found in known]
+
+
+def _measured(case: Case, module: ModuleType, folder: Path, book: Book) -> dict[str, Measured]:
+    _say(f"{case.benchmark}, {case.size}")
+    own = getattr(module, "measure", None)
+    where = str(folder)
+    found: dict[str, Measured] = own(case, where) if own else measure(case, module.__name__, where)
+    book.add(case, found)
+    return found
+
+
+def _make(data: list[tuple[str, dict[str, Any]]], folder: Path) -> None:
+    """Make what data.py makes, unless it was made in this folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for function, wanted in data:
+        made = folder / f".{function}-{json.dumps(wanted, sort_keys=True)}".replace("/", "_")
         if not made.exists():
             _say(f"making {function} {wanted}")
-            in_own_process("benchmarks.data", function, {"folder": folder, **wanted}, 1)
+            in_own_process("benchmarks.data", function, {"folder": str(folder), **wanted}, 1)
             made.touch()
-    found = []
-    for case in module.cases(quick):
-        _say(f"{case.benchmark}, {case.size}")
-        own = getattr(module, "measure", None)
-        measured = own(case, folder) if own else measure(case, module.__name__, folder)
-        found.append((case, measured))
-    return found
 
 
 def _same(found: dict[str, Measured]) -> bool | None:
@@ -139,16 +184,6 @@ def _seconds(found: Measured) -> str:
         if found.best < 10
         else f"{found.best:.1f}"
     )
-
-
-def _as_json(case: Case, found: dict[str, Measured]) -> dict[str, Any]:
-    figures = {name: there.as_json() for name, there in found.items()}
-    return {
-        "benchmark": case.benchmark,
-        "size": case.size,
-        "same": _same(found),
-        "figures": figures,
-    }
 
 
 def _say(text: str) -> None:

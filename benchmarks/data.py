@@ -100,7 +100,7 @@ def settled_home(folder: str, last: str) -> Work:
     """A home on which `mlops demo` has run through a day."""
     from benchmarks.demo import demo
 
-    return Work(lambda: demo(Path(folder) / "home", last))
+    return demo(f"{folder}/home", last)
 
 
 def corrected_source(folder: str, day: str) -> Work:

@@ -121,6 +121,11 @@ class Measured:
         cpu = min(self.cpu_seconds, default=None)
         return vars(self) | {"best": self.best, "median": middle, "best_cpu": cpu}
 
+    @classmethod
+    def from_json(cls, figures: Mapping[str, Any]) -> Measured:
+        """What `as_json` gave."""
+        return cls(**{name: figures[name] for name in cls.__dataclass_fields__})
+
 
 def measure(case: Case, module: str, folder: str) -> dict[str, Measured]:
     """Let the contenders of a case take turns."""

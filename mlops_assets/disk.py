@@ -1,10 +1,11 @@
-"""A disk that is full or read-only: how libraries say it, and what a person can do about it.
+"""A disk that is full or read-only, a file that is gone: how libraries say it, and what to do.
 
 Delta, SQLite, MLflow and Dagster each say it in words of their own, and none of them says where.
 """
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 
@@ -13,6 +14,7 @@ _READ_ONLY = ("Read-only file system", "readonly database")
 # SQLite's words where it cannot enlarge its index, among other troubles.
 _PERHAPS_FULL = "disk I/O error"
 _NEXT_TO_NOTHING = 1_000_000
+_GONE = re.compile(r"No such file.*?(?P<file>[^\s:\"']+/part-[\w.-]+\.parquet)", re.DOTALL)
 
 
 def advice(message: str, folder: Path) -> str | None:
@@ -30,6 +32,12 @@ def advice(message: str, folder: Path) -> str | None:
             f"{folder} lies on a disk that cannot be written. Mount it for writing, or set"
             " MLOPS_HOME to another folder, and run the command again. `mlops tables` and"
             " `mlops sql` read the lake as it is."
+        )
+    if gone := _GONE.search(message):
+        return (
+            f"A data file of the lake is gone: {gone['file']}. If somebody vacuumed the table by"
+            " force during this read, run the command again: the newest version is whole. If it is"
+            " said again, put the file back from a backup, or materialize its partition again."
         )
     return None
 

@@ -46,6 +46,8 @@ def prepare() -> Path:
     os.environ["DAGSTER_HOME"] = str(dagster_home)
     # OpenMP programs that spin for the same cores take many times as long; waiting ones sleep.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # The partitions that a run plans are stored together before it begins, not one by one.
+    os.environ.setdefault("DAGSTER_EVENT_BATCH_SIZE", "1000")
     dagster_home.mkdir(parents=True, exist_ok=True)
     target = dagster_home / "dagster.yaml"
     if not target.exists():

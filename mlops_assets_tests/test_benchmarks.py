@@ -6,8 +6,8 @@ import sys
 
 import pytest
 
-from benchmarks.__main__ import _same
-from benchmarks.measure import Measured
+from benchmarks.__main__ import Book, _same
+from benchmarks.measure import Case, Measured
 from mlops_assets.local import repository
 
 CONTENDERS = {
@@ -67,3 +67,16 @@ def test_an_unknown_name_is_refused():
     )
     assert done.returncode == 2
     assert "no benchmark joins; there are join, delta" in done.stderr
+
+
+def test_a_row_that_stands_in_the_file_is_not_measured_again(tmp_path):
+    file, case = tmp_path / "rows.json", Case("join", "21k rows", ())
+    found = {
+        "ours": Measured([1.5, 1.4], [2.5, 2.4], 300, [0.25, 1.0], {"sort": 0.5}),
+        "rival": Measured(note="would need 5 GB, 3 are free"),
+    }
+    Book(file, quick=True).add(case, found)
+    assert Book(file, quick=True).get(case) == found
+    assert Book(file, quick=True).get(Case("join", "0.34M rows", ())) is None
+    with pytest.raises(SystemExit, match="holds rows of quick size: name another file"):
+        Book(file, quick=False)

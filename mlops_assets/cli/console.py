@@ -21,7 +21,7 @@ err = Console(stderr=True, highlight=False)
 
 
 def tell_of_the_disk(message: str) -> bool:
-    """Where a message is of a disk's trouble, say which disk and what to do; else do nothing."""
+    """Where a message is of a disk or a lost file, say which and what to do; else do nothing."""
     told = advice(message, home())
     if told:
         err.print(f"[red]{escape(told)}[/]", soft_wrap=True)

@@ -9,7 +9,7 @@ import polars as pl
 import typer
 from rich.markup import escape
 
-from mlops_assets.cli.console import err, out, show
+from mlops_assets.cli.console import err, out, show, tell_of_the_disk
 from mlops_assets.stores.lakehouse import Lakehouse
 
 Json = Annotated[bool, typer.Option("--json", help="Write JSON, for machines.")]
@@ -52,6 +52,7 @@ def sql(
         answer = ask(_lake(), query)
     except QueryError as error:
         err.print(f"[red]{escape(str(error))}[/]", soft_wrap=True)
+        tell_of_the_disk(str(error))
         raise typer.Exit(2) from None
     _write(answer, json, csv)
 

@@ -16,7 +16,13 @@ from typing import Any, Literal
 import numpy as np
 import polars as pl
 
-from mlops_assets.ml.metrics import Column, check_both_classes, check_scores, log_losses
+from mlops_assets.ml.metrics import (
+    Column,
+    check_both_classes,
+    check_scores,
+    inner_product,
+    log_losses,
+)
 
 
 @dataclass(frozen=True)
@@ -57,7 +63,7 @@ class RankedScores:
         alarms = taken - hits
         if not hits[-1] or not alarms[-1]:
             return float("nan")
-        area = (alarms[1:] - alarms[:-1]) @ (hits[1:] + hits[:-1]) / 2
+        area = inner_product(alarms[1:] - alarms[:-1], hits[1:] + hits[:-1]) / 2
         return float(area / (hits[-1] * alarms[-1]))
 
     def pr_auc(self, weight: np.ndarray) -> float:
@@ -66,7 +72,7 @@ class RankedScores:
         if not hits[-1] or hits[-1] == taken[-1]:
             return float("nan")
         precision = np.divide(hits, taken, out=np.zeros_like(hits), where=taken > 0)
-        return float(precision[1:] @ (hits[1:] - hits[:-1]) / hits[-1])
+        return float(inner_product(precision[1:], hits[1:] - hits[:-1]) / hits[-1])
 
     def _cumulative(self, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Weight of label 1, and of all rows, above each cut; from 0 to all."""

@@ -19,6 +19,8 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 import polars as pl
 
+from mlops_assets.ml.metrics import inner_product
+
 Kind: TypeAlias = Literal["numeric", "categorical", "prediction"]
 
 STATISTIC: dict[str, str] = {
@@ -270,7 +272,7 @@ class _Measure:
             distance = _jensen_shannon(self._expected, counts[1:] / (rows - missing))
         else:
             observed = np.cumsum(counts[1:-1]) / (rows - missing)
-            distance = float(np.abs(observed - self._expected) @ self._gaps)
+            distance = float(inner_product(np.abs(observed - self._expected), self._gaps))
         return distance, missing / rows
 
 

@@ -84,6 +84,8 @@ MISTAKES: list[tuple[str, str, str, str]] = [
      "212 days leave nothing of the history: 212 days, from 2013-01-01"),
     ("lead_hours: 2", "lead_hours: 5088", "spine.lead_hours",
      "5088 hours are longer than the history"),
+    ("lead_hours: 2", "lead_hours: 3", "spine.lead_hours",
+     "3 hours, but LEAD in mlops_assets.defs.flight_delays.problem is 2"),
     ("lead_hours: 2", "lead_hours: 0", "spine.lead_hours", "0 should be greater than 0"),
     ("lead_hours: 2", "lead_hours: .inf", "spine.lead_hours", "inf should be a finite number"),
     ("[date, carrier, flight, origin]", "[date, carrier, flihgt]", "spine.entity_keys[2]",

@@ -10,6 +10,7 @@ from collections import Counter
 
 import dagster as dg
 import pytest
+from dagster._core.events import StepMaterializationData
 from dagster._core.storage.event_log.sqlite.consolidated_sqlite_event_log import (
     ConsolidatedSqliteEventLogStorage,
 )
@@ -128,6 +129,31 @@ def test_a_call_that_fails_leaves_nothing_and_the_log_goes_on(tmp_path):
             report_and_fail(instance)
         report(instance, 1)
         assert instance.get_materialized_partitions(READINGS) == {"1"}
+
+
+def entry(number):
+    event = dg.DagsterEvent(
+        event_type_value=MATERIALIZATION.value,
+        job_name="readings",
+        event_specific_data=StepMaterializationData(
+            dg.AssetMaterialization(READINGS, partition=str(number))
+        ),
+    )
+    return dg.EventLogEntry(
+        error_info=None, level=20, user_message="", run_id="1", timestamp=float(number),
+        dagster_event=event,
+    )  # fmt: skip
+
+
+def test_a_batch_of_events_is_stored_whole_or_not_at_all(tmp_path):
+    """`local.prepare` lets Dagster store the partitions that a run plans as a batch."""
+    with opened(tmp_path) as instance:
+        storage, batch = instance.event_log_storage, [entry(1), entry(2)]
+        with pytest.raises(Exception, match="NoneType"):
+            storage.store_event_batch([*batch, None])
+        assert instance.get_materialized_partitions(READINGS) == set()
+        storage.store_event_batch(batch)
+        assert instance.get_materialized_partitions(READINGS) == {"1", "2"}
 
 
 ENDLESS = """

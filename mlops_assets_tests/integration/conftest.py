@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import date, timedelta
 from pathlib import Path
@@ -133,20 +136,59 @@ def span(first: date, last: date) -> list[date]:
 
 @contextmanager
 def copied(home: Path, folder: Path, **changes: object) -> Iterator[Flow]:
-    """A copy to write to; MLflow's files stay where they are and are added to there."""
-    shutil.copytree(home, folder, symlinks=True)
-    with opened(folder, **changes) as flow:
+    """A copy to write to."""
+    with opened(copy_home(home, folder), **changes) as flow:
         yield flow
+
+
+HOLDS_PATHS = {
+    "experiments": ["artifact_location"],
+    "runs": ["artifact_uri"],
+    "logged_models": ["artifact_location"],
+    "model_versions": ["source", "storage_location"],
+}
+"""Columns of MLflow's database that say where files are, by table."""
+
+
+def copy_home(home: Path, folder: Path) -> Path:
+    """Copy a home, models included; nothing in the copy points into the other."""
+    shutil.copytree(home, folder, symlinks=True)
+    with closing(sqlite3.connect(folder / "mlflow.db")) as mlflow, mlflow:
+        for table, columns in HOLDS_PATHS.items():
+            for column in columns:
+                moved = f"update {table} set {column} = replace({column}, ?, ?)"
+                mlflow.execute(moved, [f"{home}/", f"{folder}/"])
+    return folder
+
+
+def once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], None]) -> Path:
+    """A folder that the first process of a test run to ask for it makes; the others wait for it."""
+    root = factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        root = root.parent  # that of all processes
+    folder, made = root / name, root / f"{name}.made"
+    with (root / f"{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not made.exists():
+            shutil.rmtree(folder, ignore_errors=True)
+            make(folder)
+            made.touch()
+    return folder
 
 
 @pytest.fixture(scope="session")
 def settled(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A home on which five weeks have arrived and everything has followed; do not write to it."""
-    home = tmp_path_factory.mktemp("settled")
-    with opened(home) as flow:
-        flow.engine.settle()
-        assert flow.arrive(FIRST, TODAY).errors == []
-    return home
+    """A home on which five weeks have arrived and everything has followed; do not write to it.
+
+    It is made once, and all processes of a test run read it.
+    """
+
+    def make(home: Path) -> None:
+        with opened(home) as flow:
+            flow.engine.settle()
+            assert flow.arrive(FIRST, TODAY).errors == []
+
+    return once(tmp_path_factory, "settled", make)
 
 
 @pytest.fixture(scope="session")

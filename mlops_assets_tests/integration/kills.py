@@ -33,12 +33,15 @@ from mlops_assets_tests.integration.small_demo import BEGINS, WHOLE, command, en
 START = "start"
 STAGES = (
     START, "raw", "features", "feature_view", "training_set", "fit", "leaderboard", "candidate",
-    "evaluation", "bento", "champion", "predictions", "performance", "drift",
+    "evaluation", "bento", "champion", "importance", "predictions", "drift", "performance",
+    "shadow_predictions",
 )  # fmt: skip
 RAW = {"airlines", "airports", "planes", "flight_events", "flight_schedule", "weather"}
 KILLS_A_HOME = 5
 # Seconds that a stage takes where nobody measures it: two cores with little else to do.
-TYPICAL = dict(zip(STAGES, (3, 3, 5, 1, 0.3, 8, 0.2, 0.8, 1.5, 7, 0.4, 0.3, 3, 6), strict=True))
+TYPICAL = dict(
+    zip(STAGES, (3, 3, 5, 1, 0.3, 8, 0.2, 0.8, 1.5, 7, 0.4, 1, 0.3, 6, 3, 0.3), strict=True)
+)
 ORPHANS_END_WITHIN = 30.0
 LIMIT = 600.0
 # A search of so many seconds ends differently from one time to the next, and so does what follows.
@@ -46,7 +49,7 @@ AFTER_A_TIMED_SEARCH = [
     f"flight_delays/{name}" for name in (
         "fit_xgboost", "fit_hist_gradient_boosting", "fit_embedding_mlp", "leaderboard",
         "candidate", "evaluation", "evaluation_segments", "gate_results", "bento", "promotions",
-        "predictions", "performance", "drift",
+        "importance", "predictions", "performance", "drift",
     )
 ]  # fmt: skip
 _POLL = 0.01

@@ -1,10 +1,15 @@
-"""A second round with `promotion.approval: required`: the candidate waits for a person."""
+"""A second round with `promotion.approval: required`: the candidate waits for a person.
+
+The retraining is one Dagster run and one MLflow run, by dagster-mlflow, with its fits below.
+"""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import pytest
@@ -27,6 +32,11 @@ def asked(settled: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[F
         assert flow.engine.settle().errors == []
         assert flow.decide("retrain", "training_set", cutoff=str(LATER)).errors == []
         yield flow
+
+
+def retrainings(flow: Flow) -> list[Any]:
+    runs = flow.trainings().values()
+    return [run for run in runs if run.data.tags.get("role") == "retraining"]
 
 
 def promotions(flow: Flow) -> list[tuple[int, str, str]]:
@@ -57,7 +67,10 @@ def test_a_retraining_is_one_mlflow_run_with_its_fits_below(asked):
     runs = asked.trainings()
     champion = asked.registry.get("flight_delays", 2)
     retraining = runs[runs[champion.run_id].data.tags["mlflow.parentRunId"]]
+    assert [run.info.run_id for run in retrainings(asked)] == [retraining.info.run_id]
     assert retraining.info.status == "FINISHED"
+    assert asked.instance.has_run(retraining.data.tags["dagster_run_id"])
+    assert "MLFLOW_EXPERIMENT_ID" not in os.environ  # MLflow sets it; the resource puts it back
     below = [
         r for r in runs.values() if r.data.tags.get("mlflow.parentRunId") == retraining.info.run_id
     ]
@@ -90,3 +103,14 @@ def test_a_person_approves_and_the_alias_moves(asked):
     assert asked.arrive(tomorrow, tomorrow).errors == []
     new = asked.table("predictions").join(before, on="prediction_id", how="anti")
     assert new.select("date", "model_version").unique().row(0) == (tomorrow, 2)
+
+
+def test_a_retraining_that_fails_is_a_failed_run_and_changes_no_champion(asked):
+    before = asked.registry.champion(asked.product.name)
+
+    report = asked.decide("retrain", "training_set", cutoff="2013-03-01")
+
+    assert f"cutoff 2013-03-01 is after {TODAY - timedelta(days=1)}" in report.errors[0]
+    statuses = sorted(run.info.status for run in retrainings(asked))
+    assert statuses == ["FAILED", "FINISHED"]
+    assert asked.registry.champion(asked.product.name) == before

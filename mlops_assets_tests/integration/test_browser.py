@@ -11,6 +11,7 @@ import pytest
 from playwright.sync_api import Locator, Page, expect, sync_playwright
 
 from mlops_assets.ml.gates import JUDGED
+from mlops_assets_tests.integration.conftest import copy_home
 from mlops_assets_tests.integration.served import Served, served
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
@@ -33,8 +34,7 @@ def _chromium() -> str:
 @pytest.fixture(scope="module")
 def ui(settled: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     _chromium()
-    home = tmp_path_factory.mktemp("browser") / "home"
-    shutil.copytree(settled, home)
+    home = copy_home(settled, tmp_path_factory.mktemp("browser") / "home")
     # Without the daemon: what the small settings of the tests left out is not made here.
     with served(home, "--no-daemon") as running:
         yield running

@@ -15,7 +15,7 @@ import pytest
 
 from mlops_assets.stores.lakehouse import Commit, Lakehouse
 from mlops_assets_tests.integration.audit import audit, differences
-from mlops_assets_tests.integration.small_demo import command, environment
+from mlops_assets_tests.integration.small_demo import BEGINS, command, environment
 
 # Megabytes. The whole flow leaves some 40, and more where writes were cut short.
 FEW, MANY = (20,), (1, 3, 8, 12, 16, 24, 28, 34)
@@ -48,7 +48,7 @@ class Disk:
     def mlops(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run `mlops …` on a home on this disk, to its end."""
         with self.started(*arguments) as process:
-            said, _ = process.communicate(timeout=300)
+            said, _ = process.communicate(timeout=600)
         return subprocess.CompletedProcess(process.args, process.returncode, said)
 
     def started(self, *arguments: str) -> subprocess.Popen[str]:
@@ -97,8 +97,12 @@ def test_a_disk_that_fills_up_is_said_and_what_is_finished_stays(disk, settled, 
         assert "Traceback" not in done.stdout, done.stdout[-3000:]
         assert audit(disk.copied(tmp_path / "copy")) == []
     disk.change(f"size={ENOUGH}m")
-    done = disk.mlops("demo")
-    assert done.returncode == 0, done.stdout[-3000:]
+    with disk.started("demo") as last:
+        assert any(line.startswith(BEGINS) for line in iter(last.stdout.readline, ""))
+        rival = disk.mlops("demo")
+        assert f"mlops demo (process {last.pid}) is at work in" in rival.stdout
+        said, _ = last.communicate(timeout=600)
+    assert last.returncode == 0, said[-3000:]
     home = disk.copied(tmp_path / "copy")
     assert audit(home) == []
     assert differences(home, settled) == []

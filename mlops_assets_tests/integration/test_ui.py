@@ -1,9 +1,10 @@
-"""`mlops ui` without a browser: ports, the daemon at work, and the end."""
+"""`mlops ui` without a browser: ports, the daemon at work, kill -9 of a run, and the end."""
 
 import json
 import socket
 import time
 import urllib.request
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,9 @@ from mlops_assets.cli import app
 from mlops_assets_tests.integration.served import Served, free_port, served
 
 WITHOUT_INPUTS = ["airlines", "airports", "planes", "routes"]
+STARTED, FAILURE, SUCCESS = (
+    getattr(dg.DagsterRunStatus, status) for status in ("STARTED", "FAILURE", "SUCCESS")
+)
 
 
 @pytest.fixture
@@ -49,22 +53,22 @@ def test_two_servers_cannot_share_a_port(home: Path) -> None:
 
 
 @pytest.mark.slow
-def test_the_daemon_makes_what_is_missing_and_nothing_outlives_the_end(
-    home: Path, monkeypatch: pytest.MonkeyPatch
+def test_the_daemon_makes_what_is_missing_and_a_killed_run_anew_and_nothing_outlives_the_end(
+    home: Path,
 ) -> None:
-    with served(home) as ui:
-        deadline = time.monotonic() + 120
-        while missing := _missing(ui):
-            assert time.monotonic() < deadline, f"not made by automation: {missing}"
-            time.sleep(1)
+    with served(home) as ui, dg.DagsterInstance.get() as instance:
+        killed = wait_for(lambda: _kill_a_worker(instance), pause=0.02)
+        wait_for(lambda: instance.get_run_by_id(killed).status == FAILURE)
+        wait_for(lambda: not _missing(instance))
+        (again,) = instance.get_runs(dg.RunsFilter(tags={"dagster/parent_run_id": killed}))
+        wait_for(lambda: instance.get_run_by_id(again.run_id).status == SUCCESS)
+
         assert {s for s in _states(ui, "sensors") if s[0] == "automation"} == {
             ("automation", "RUNNING")
         }
         assert ("next_day", "STOPPED") in _states(ui, "schedules")
-        while len(looks := _looks(ui)) < 2:
-            assert time.monotonic() < deadline, f"the loop's sensors have not looked: {looks}"
-            time.sleep(1)
-        assert looks == {
+        wait_for(lambda: len(_looks(ui)) == 2)
+        assert _looks(ui) == {
             "flight_delays_watch": ("SKIPPED", "no day has come yet"),
             "flight_delays_retrain": ("SKIPPED", "no decision waits for its training set"),
         }
@@ -72,20 +76,39 @@ def test_the_daemon_makes_what_is_missing_and_nothing_outlives_the_end(
     assert not [p.cmdline() for p in processes if psutil.pid_exists(p.pid) and p.is_running()]
 
 
-def _missing(ui: Served) -> list[str]:
-    with dg.DagsterInstance.get() as instance:
-        keys = {name: dg.AssetKey(["nyc_flights", name]) for name in WITHOUT_INPUTS}
-        return [n for n, k in keys.items() if not instance.get_latest_materialization_event(k)]
+def wait_for(found: Callable[[], Any], pause: float = 0.5) -> Any:
+    """What `found` returns as soon as it is something."""
+    deadline = time.monotonic() + 150
+    while not (answer := found()):
+        assert time.monotonic() < deadline
+        time.sleep(pause)
+    return answer
+
+
+def _kill_a_worker(instance: dg.DagsterInstance) -> str | None:
+    """Kill the process of a run that is in progress; return the run's id, if one could be met."""
+    for run in instance.get_runs(dg.RunsFilter(statuses=[STARTED])):
+        logs = instance.all_logs(run.run_id, of_type=dg.DagsterEventType.ENGINE_EVENT)
+        for data in (entry.get_dagster_event().event_specific_data for entry in logs):
+            if data and "pid" in data.metadata:
+                psutil.Process(int(data.metadata["pid"].value)).kill()
+                return run.run_id
+    return None
+
+
+def _missing(instance: dg.DagsterInstance) -> list[str]:
+    keys = {name: dg.AssetKey(["nyc_flights", name]) for name in WITHOUT_INPUTS}
+    return [n for n, k in keys.items() if not instance.get_latest_materialization_event(k)]
 
 
 def _looks(ui: Served) -> dict[str, tuple[str, str]]:
-    """Sensors of the loop that have looked: how it ended, and why they asked for nothing."""
-    found = _asked(ui, "sensors { name sensorState { ticks(limit: 1) { status skipReason } } }")
+    """Sensors of the loop that have looked: how the first ended, and why they asked for nothing."""
+    found = _asked(ui, "sensors { name sensorState { ticks(limit: 500) { status skipReason } } }")
     ticks = {item["name"]: item["sensorState"]["ticks"] for item in found["sensors"]}
     return {
-        name: (tick[0]["status"], tick[0]["skipReason"])
-        for name, tick in ticks.items()
-        if name.startswith("flight_delays") and tick and tick[0]["status"] != "STARTED"
+        name: (looks[-1]["status"], looks[-1]["skipReason"])
+        for name, looks in ticks.items()
+        if name.startswith("flight_delays") and looks and looks[-1]["status"] != "STARTED"
     }
 
 

@@ -1,8 +1,10 @@
 """The lakehouse on real Delta tables: commits, partitions, schema, time travel, many writers."""
 
 import multiprocessing
+import re
 import time
 from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
 
 import polars as pl
 import pytest
@@ -12,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
+from mlops_assets.disk import advice
 from mlops_assets.stores import delta_writes
 from mlops_assets.stores.content import content_hashes
 from mlops_assets.stores.lakehouse import Commit, Lakehouse, TableNotFound, WriteConflict
@@ -272,8 +275,11 @@ def test_a_forced_vacuum_during_a_read_is_an_error_that_names_the_table_never_ot
     lakehouse.delta(TABLE).vacuum(
         retention_hours=0, enforce_retention_duration=False, dry_run=False
     )
-    with pytest.raises(FileNotFoundError, match=r"date=2013-03-0\d/part-"):
+    with pytest.raises(FileNotFoundError, match=r"date=2013-03-0\d/part-") as gone:
         reading.collect()
+    told = advice(str(gone.value), Path(lakehouse.uri))
+    assert re.search(r"is gone: \S+/date=2013-03-0\d/part-\S+\.parquet\. ", told)
+    assert "run the command again: the newest version is whole" in told
     assert_holds(lakehouse, events(*DAYS[:2], delay=1.0))
 
 

@@ -6,7 +6,7 @@ The history is the days from the first of the spine through the first training c
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import date
+from datetime import date, timedelta
 
 from dagster._utils.schedules import is_valid_cron_schedule
 
@@ -42,6 +42,14 @@ def within_history(product: Product) -> Iterator[Finding]:
     for part in ("validation_days", "holdout_days"):
         if (asked := getattr(product.training, part, 0)) >= days:
             yield Finding(("training", part), f"{asked} days leave nothing of {there}")
+
+
+def lead(product: Product) -> Iterator[Finding]:
+    """Where the problem's module names its LEAD, it is the one that is declared."""
+    own, hours = getattr(product.module, "LEAD", product.lead), product.spine.lead_hours
+    if own != product.lead and hours / 24 < _history(product):
+        says = f"{hours:g} hours, but LEAD in {product.problem} is {own / timedelta(hours=1):g}"
+        yield Finding(("spine", "lead_hours"), says)
 
 
 def reach_within_history(product: Product) -> Iterator[Finding]:
@@ -94,7 +102,7 @@ def retraining_can_happen(product: Product) -> Iterator[Finding]:
 
 
 CHECKS = (
-    first_cutoff, within_history, reach_within_history, folds, enough_days_to_judge,
+    first_cutoff, within_history, lead, reach_within_history, folds, enough_days_to_judge,
     retraining_can_happen,
 )  # fmt: skip
 

@@ -79,7 +79,7 @@ def _delays(name: str, keys: tuple[str, ...], windows: tuple[str, ...]) -> dg.As
     carrier_origin_delays,
     route_delays,
     destination_delays,
-    (flight_number_delays),
+    flight_number_delays,
 ) = (_delays(name, keys, windows) for name, (keys, windows) in DELAYS_BY.items())
 
 
