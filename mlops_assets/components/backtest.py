@@ -23,12 +23,15 @@ from mlops_assets.components.engine import Engine, Report
 from mlops_assets.components.loop import follow
 from mlops_assets.components.ml_product.component import MLProduct
 from mlops_assets.components.ml_product.product import Product
+from mlops_assets.components.ml_product.quiet import quiet_through
 from mlops_assets.components.ml_product.retrain_case import carried_out, decisions, open_row
 from mlops_assets.local import prepare, repository
 from mlops_assets.stores.lakehouse import Lakehouse
 from mlops_assets.stores.model_registry import ModelRegistry
 
 FAMILY = "hist_gradient_boosting"
+MOST_TOGETHER = 14
+"""Most days that arrive as one: what a kill costs."""
 _DAY = timedelta(days=1)
 _OF_THE_USER = (
     "MLOPS_LAKE_URI", "MLOPS_ARTIFACT_URI", "MLOPS_NOTIFY", "MLFLOW_TRACKING_URI",
@@ -43,11 +46,20 @@ class WalkRefused(ValueError):
 
 @dataclass(frozen=True)
 class Walk:
-    """What is walked: a product from `first` to `last`, both local days of its data."""
+    """What is walked.
+
+    Attributes:
+        product: its name.
+        first: the first local day of its data.
+        last: the last one.
+        look_days: days after which the sensors look at the latest, where one might ask; 1 is what
+            a daemon does.
+    """
 
     product: str
     first: date
     last: date
+    look_days: int = 1
 
 
 @dataclass(frozen=True)
@@ -185,15 +197,40 @@ def go(walked: Walked, tell: Callable[[Step], None]) -> None:
         raise WalkRefused(_no_champion(walked, report))
     follow(engine, report)
     tell(_step(walked, max(source.days_there()), report))
-    while (day := source.next_days(1)[0]) <= walked.ends:
+    while coming := _together(walked, max(source.days_there())):
         report = Report()
-        engine.arrive([day], report)
+        engine.arrive(coming, report)
         engine.settle(report)
-        if source.next_days(1)[0] == day:
-            raise WalkRefused(f"{day} does not come: {'; '.join(report.errors)}")
-        if day <= walked.walk.last:
+        _require_progress(walked, coming, report)
+        if coming[-1] <= walked.walk.last:
             follow(engine, report)
-        tell(_step(walked, day, report))
+        tell(_step(walked, coming[-1], report))
+
+
+def _together(walked: Walked, today: date) -> list[date]:
+    """The next day, and those after it that no sensor would have looked at alone; none after
+    the last.
+    """
+    done = carried_out(walked.engine.instance, walked.product)
+    quiet = quiet_through(walked.lakehouse, walked.registry, walked.product, today, done)
+    try:
+        following = walked.engine.source.next_days(MOST_TOGETHER)
+    except LookupError:
+        return []
+    # The first day after the quiet ones is looked at, and so may come with them.
+    last = min(max(quiet, today + (walked.walk.look_days - 1) * _DAY) + _DAY, walked.ends)
+    if following[0] <= walked.walk.last < last:
+        last = walked.walk.last
+    return [day for day in following if day <= last]
+
+
+def _require_progress(walked: Walked, coming: list[date], report: Report) -> None:
+    """Raise where a day neither came nor was refused, or somebody asked the walk to end."""
+    if any("DagsterExecutionInterruptedError" in error for error in report.errors):
+        raise KeyboardInterrupt
+    newest = max(walked.engine.source.days_there())
+    if newest < coming[0] and walked.engine.source.next_days(1)[0] == coming[0]:
+        raise WalkRefused(f"{coming[0]} does not come: {'; '.join(report.errors)}")
 
 
 def _claim(home: Path, walk: Walk, said: Mapping[str, Any]) -> None:
