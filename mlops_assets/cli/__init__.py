@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from mlops_assets.cli import cases, decide, doctor, flow, lake, plan, ui, upkeep
+from mlops_assets.cli import backtest, cases, decide, doctor, flow, lake, plan, ui, upkeep
 
 app = typer.Typer(
     help="""An open MLOps platform: a lakehouse modeled as Dagster software-defined assets.
@@ -23,6 +23,7 @@ plan.add_to(app)
 lake.add_to(app)
 decide.add_to(app)
 cases.add_to(app)
+backtest.add_to(app)
 ui.add_to(app)
 upkeep.add_to(app)
 doctor.add_to(app)

@@ -122,6 +122,10 @@ def changes(declared: MLProduct, first: date) -> dict[str, Any]:
     }
 
 
+CHANGES: Callable[[MLProduct, date], dict[str, Any]] = changes
+"""What `open_walk` asks."""
+
+
 def differences(declared: MLProduct, changed: Mapping[str, Any]) -> dict[str, Any]:
     """The fields that `changed` sets otherwise, dotted, to their values as text."""
     found: dict[str, Any] = {}
@@ -131,7 +135,7 @@ def differences(declared: MLProduct, changed: Mapping[str, Any]) -> dict[str, An
     return found
 
 
-def open_walk(walk: Walk, home: Path, choose: Callable[..., dict[str, Any]] = changes) -> Walked:
+def open_walk(walk: Walk, home: Path) -> Walked:
     """The definitions of the domain and of the one product, bound to a home of the walk's own.
 
     This process's environment variables are those of the walk from here on.
@@ -149,7 +153,7 @@ def open_walk(walk: Walk, home: Path, choose: Callable[..., dict[str, Any]] = ch
         raise WalkRefused(f"no product {walk.product!r}; there are {', '.join(products)}")
     declared = tree.load_component(walk.product)
     assert isinstance(declared, MLProduct)
-    changed = choose(declared, walk.first)
+    changed = CHANGES(declared, walk.first)
     said = differences(declared, changed)
     prepare()
     _claim(home, walk, said)
@@ -218,7 +222,8 @@ def _together(walked: Walked, today: date) -> list[date]:
     except LookupError:
         return []
     # The first day after the quiet ones is looked at, and so may come with them.
-    last = min(max(quiet, today + (walked.walk.look_days - 1) * _DAY) + _DAY, walked.ends)
+    last = max(quiet, today + (walked.walk.look_days - 1) * _DAY) + _DAY
+    last = min(max(last, following[0]), walked.ends)
     if following[0] <= walked.walk.last < last:
         last = walked.walk.last
     return [day for day in following if day <= last]

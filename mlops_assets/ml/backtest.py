@@ -84,9 +84,7 @@ def paired_share(
     draws = block_draws(np.arange(frozen.size), repetitions, seed)
     whole, kept = frozen - most, frozen - policy
     with np.errstate(divide="ignore", invalid="ignore"):
-        return percentiles(
-            float(kept.sum() / whole.sum()), (draws @ kept) / (draws @ whole), level
-        )
+        return percentiles(float(kept.sum() / whole.sum()), (draws @ kept) / (draws @ whole), level)
 
 
 def schedules(models: int, retrains: int, *, most: int = 20_000, seed: int = 0) -> np.ndarray:

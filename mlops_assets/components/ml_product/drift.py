@@ -111,9 +111,7 @@ def reference(
     if what not in _KEPT:
         rows = reference_rows(store, models, product, version)
         columns = product.columns
-        counted = Reference.of(
-            rows, columns.numeric, columns.categorical, prediction="probability"
-        )
+        counted = Reference.of(rows, columns.numeric, columns.categorical, prediction="probability")
         if len(_KEPT) >= _MOST_KEPT:
             _KEPT.pop(next(iter(_KEPT)))
         _KEPT[what] = counted
