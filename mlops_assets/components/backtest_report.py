@@ -150,8 +150,8 @@ class Shown:
         if len(own) < 2:
             return None
         grid = [Served(before.cutoff, first)]
-        for day in weekly(max(first, self.walked.opening + _DAY), last):
-            if (cutoff := next_cutoff(product, day)) > grid[-1].cutoff:
+        for day in weekly(self.walked.opening + _DAY, last):
+            if day >= first and (cutoff := next_cutoff(product, day)) > grid[-1].cutoff:
                 grid.append(Served(cutoff, day + _DAY))
         seeds = [product.training.seed + n for n in range(JUDGE_SEEDS)]
         losses = np.array([[self._daily(s, [s], seed)[within] for s in grid] for seed in seeds])
