@@ -121,10 +121,10 @@ def _shown(walked: Walked, place: Path, judge: bool) -> dict[str, Any]:
     title = f"{walked.product.name}, {walked.walk.first} to {walked.walk.last}"
     picture = backtest_picture(tables[FIGURES], cases, served, title=title, names=NAMES)
     (place / PICTURE).write_bytes(picture)
-    show(tables[FIGURES].drop("days"), "\nPolicies, with 95 % intervals by days")
-    show(tables[GAINS], "\nGains, paired by days (log loss in nats a row)")
-    show(cases.drop("case_id", "reason").with_columns(pl.selectors.date().cast(pl.String)),
-         "\nCases, as decided")  # fmt: skip
+    for metric, spoken in (("log_loss", "Log loss, nats"), ("auc", "AUC")):
+        show(_beside(tables[FIGURES], metric), f"\n{spoken}")
+    show(_gains(tables[GAINS]), "\nGains, paired by days (log loss: nats a row)")
+    show(_decided(cases), "\nCases, as decided")
     found: dict[str, Any] = {
         "figures": tables[FIGURES].to_dicts(),
         "gains": tables[GAINS].to_dicts(),
@@ -142,5 +142,35 @@ def _shown(walked: Walked, place: Path, judge: bool) -> dict[str, Any]:
     return found
 
 
-def _range(interval: dict[str, float]) -> str:
+def _beside(figures: pl.DataFrame, metric: str) -> pl.DataFrame:
+    """A row a period, a column a policy."""
+    return figures.pivot("policy", index=["period", "days"], values=metric)
+
+
+def _gains(gains: pl.DataFrame) -> pl.DataFrame:
+    rows = [
+        {"period": r["period"], "what": r["what"], "metric": r["metric"], "value": _range(r)}
+        for r in gains.iter_rows(named=True)
+    ]
+    return pl.DataFrame(rows)
+
+
+def _decided(cases: pl.DataFrame) -> pl.DataFrame:
+    probe = {"value": "probe_gain", "low": "probe_low", "high": "probe_high"}
+    rows = [
+        {
+            "day": str(r["day"]),
+            "fired": r["fired"].replace("_", " "),
+            "probe gains": _range({k: r[v] for k, v in probe.items()}),
+            "verdict": r["verdict"],
+        }
+        for r in cases.iter_rows(named=True)
+    ]
+    schema = ["day", "fired", "probe gains", "verdict"]
+    return pl.DataFrame(rows, schema=dict.fromkeys(schema, pl.String))
+
+
+def _range(interval: dict[str, Any]) -> str:
+    if any(interval[name] is None for name in ("value", "low", "high")):
+        return ""
     return "{value:.4f} [{low:.4f}, {high:.4f}]".format(**interval)

@@ -197,6 +197,7 @@ def go(walked: Walked, tell: Callable[[Step], None]) -> None:
     if opening:
         engine.arrive(opening, report)
         engine.settle(report)
+    _require_progress(walked, opening, report)
     if walked.registry.champion(walked.product.name) is None:
         raise WalkRefused(_no_champion(walked, report))
     follow(engine, report)
@@ -233,6 +234,8 @@ def _require_progress(walked: Walked, coming: list[date], report: Report) -> Non
     """Raise where a day neither came nor was refused, or somebody asked the walk to end."""
     if any("DagsterExecutionInterruptedError" in error for error in report.errors):
         raise KeyboardInterrupt
+    if not coming:
+        return
     newest = max(walked.engine.source.days_there())
     if newest < coming[0] and walked.engine.source.next_days(1)[0] == coming[0]:
         raise WalkRefused(f"{coming[0]} does not come: {'; '.join(report.errors)}")

@@ -28,6 +28,7 @@ from mlops_assets.stores.lakehouse import Commit
 FROZEN, MONTHLY, LOOP = "frozen", "monthly", "loop"
 POLICIES = (FROZEN, MONTHLY, LOOP)
 FIGURES, GAINS, SCHEDULES = "backtest", "backtest_gains", "backtest_schedules"
+SHARE = "share of monthly that the loop keeps"
 CHOSEN_ON, TEST, ALL = "chosen on", "test", "all"
 JUDGE_SEEDS = 3
 REPETITIONS = 500
@@ -112,8 +113,8 @@ class Shown:
                     )  # fmt: skip
                     rows.append(_gain(period, f"{new} over {old}", metric, gain))
             shared = paired_share(*(self._losses(part, policy) for policy in POLICIES))
-            rows.append(_gain(period, "share of monthly that the loop keeps", "log_loss", shared))
-        return pl.DataFrame(rows)
+            rows.append(_gain(period, SHARE, "log_loss", shared))
+        return pl.DataFrame(rows).fill_nan(None)
 
     def cases(self) -> pl.DataFrame:
         """One row a decision through the last day: why, what a probe found, the verdict."""

@@ -71,8 +71,8 @@ def paired_share(
         level: share of the resamples between the two bounds.
 
     Returns:
-        1 is all of it, 0 none, below 0 a loss. Where the gain in the denominator is not surely
-        above 0 the share says little, and its interval is wide or has no meaning.
+        1 is all of it, 0 none, below 0 a loss; NaN where retraining most gains nothing at all.
+        Where that gain is not surely above 0 the share says little, and its interval is wide.
 
     Raises:
         ValueError: differing shapes, or fewer than two days.
@@ -84,7 +84,10 @@ def paired_share(
     draws = block_draws(np.arange(frozen.size), repetitions, seed)
     whole, kept = frozen - most, frozen - policy
     with np.errstate(divide="ignore", invalid="ignore"):
-        return percentiles(float(kept.sum() / whole.sum()), (draws @ kept) / (draws @ whole), level)
+        drawn = (draws @ kept) / (draws @ whole)
+        value = float(kept.sum() / whole.sum())
+    defined = np.where(np.isfinite(drawn), drawn, np.nan)
+    return percentiles(value if np.isfinite(value) else float("nan"), defined, level)
 
 
 def schedules(models: int, retrains: int, *, most: int = 20_000, seed: int = 0) -> np.ndarray:

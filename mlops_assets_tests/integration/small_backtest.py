@@ -1,6 +1,6 @@
 """`mlops backtest` as a process of its own, on some weeks of real flights with small settings.
 
-    python -m mlops_assets_tests.integration.small_backtest flight_delays --from DAY --to DAY
+python -m mlops_assets_tests.integration.small_backtest flight_delays --from DAY --to DAY
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from mlops_assets.components.ml_product import declaration as d
 from mlops_assets.components.ml_product.component import MLProduct
 from mlops_assets_tests.integration.conftest import SMALL
 
+DAILY = "--daily"
 RETRAINING = d.Retraining(
     window_days=7, fired_days=2, of_days=3, cool_down_days=3, growth=0.1, probe_days=4,
     probe_margin=0.5, min_new_labels=1_000, shadow_days=4, shadow_min_days=2, rollback_margin=0.01,
@@ -38,7 +39,11 @@ def main() -> None:
     walks.CHANGES = small
     app = typer.Typer()
     backtest.add_to(app)
-    app(sys.argv[1:])
+    arguments = sys.argv[1:]
+    if arguments[0] == DAILY:
+        walks.MOST_TOGETHER = 1
+        arguments = arguments[1:]
+    app(arguments)
 
 
 if __name__ == "__main__":

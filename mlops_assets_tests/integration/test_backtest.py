@@ -17,6 +17,7 @@ import pytest
 
 from mlops_assets.stores.lakehouse import Lakehouse
 from mlops_assets.stores.model_registry import ModelRegistry
+from mlops_assets_tests.integration.small_backtest import DAILY
 
 pytestmark = pytest.mark.slow
 
@@ -25,9 +26,9 @@ NAME = "flight_delays"
 KEYS = ["date", "carrier", "flight", "origin"]
 
 
-def start(home: Path, last: date, first: date = FIRST, **more: str) -> subprocess.Popen[str]:
+def start(home: Path, last: date, *options: str, first: date = FIRST) -> subprocess.Popen[str]:
     command = [sys.executable, "-W", "ignore", "-m",
-               "mlops_assets_tests.integration.small_backtest", NAME, "--from", str(first),
+               "mlops_assets_tests.integration.small_backtest", *options, NAME, "--from", str(first),
                "--to", str(last), "--home", str(home), "--json", f"{home}.json"]  # fmt: skip
     elsewhere = {"MLOPS_LAKE_URI": "s3://not/ours", "MLFLOW_TRACKING_URI": "http://127.0.0.1:9"}
     return subprocess.Popen(
@@ -36,8 +37,8 @@ def start(home: Path, last: date, first: date = FIRST, **more: str) -> subproces
     )  # fmt: skip
 
 
-def finished(home: Path, last: date) -> str:
-    walk = start(home, last)
+def finished(home: Path, last: date, *options: str) -> str:
+    walk = start(home, last, *options)
     output, _ = walk.communicate(timeout=400)
     assert walk.returncode == 0, output
     return output
@@ -45,20 +46,24 @@ def finished(home: Path, last: date) -> str:
 
 @pytest.fixture(scope="module")
 def homes(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, str]:
-    """One walk undisturbed, one killed on its way, from the same beginning; the first's output."""
+    """Two walks from the same beginning; the output of the first.
+
+    One is undisturbed; quiet days arrive together. In the other each day arrives alone, and it is
+    killed on its way.
+    """
     folder = tmp_path_factory.mktemp("backtest")
     whole, killed = folder / "whole", folder / "killed"
     finished(whole, OPENING)
     shutil.copytree(whole, killed, symlinks=True)
     output = finished(whole, LAST)
-    walk = start(killed, LAST)
+    walk = start(killed, LAST, DAILY)
     for line in walk.stdout:
         if line.startswith("2013-02-0"):
             break
     time.sleep(4)  # into the days that follow, whatever they do
     walk.kill()
     assert walk.wait() == -signal.SIGKILL
-    finished(killed, LAST)
+    finished(killed, LAST, DAILY)
     return whole, killed, output
 
 
@@ -75,6 +80,7 @@ def tables(home: Path) -> dict[str, pl.DataFrame]:
 
 
 def test_a_walk_that_was_killed_ends_as_one_that_nobody_disturbed(homes):
+    """And days that come alone are as those that come together."""
     whole, killed, _ = homes
     for name, expected in tables(whole).items():
         assert tables(killed)[name].equals(expected), name
