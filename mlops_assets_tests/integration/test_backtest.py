@@ -27,9 +27,9 @@ KEYS = ["date", "carrier", "flight", "origin"]
 
 
 def start(home: Path, last: date, *options: str, first: date = FIRST) -> subprocess.Popen[str]:
-    command = [sys.executable, "-W", "ignore", "-m",
-               "mlops_assets_tests.integration.small_backtest", *options, NAME, "--from", str(first),
-               "--to", str(last), "--home", str(home), "--json", f"{home}.json"]  # fmt: skip
+    module = "mlops_assets_tests.integration.small_backtest"
+    asked = ["--from", str(first), "--to", str(last), "--home", str(home), "--json", f"{home}.json"]
+    command = [sys.executable, "-W", "ignore", "-m", module, *options, NAME, *asked]
     elsewhere = {"MLOPS_LAKE_URI": "s3://not/ours", "MLFLOW_TRACKING_URI": "http://127.0.0.1:9"}
     return subprocess.Popen(
         command, env=os.environ | elsewhere | {"PYTHONPATH": str(Path(__file__).parents[2])},
