@@ -37,8 +37,12 @@ def backtest(
     first: Annotated[str, typer.Option("--from", help="First local day that is judged.")],
     last: Annotated[str, typer.Option("--to", help="Last local day that is judged.")],
     judge: Annotated[
-        bool, typer.Option(help="Compare the loop's dates with weekly ones: some hundred fits.")
+        bool, typer.Option(help="Compare the loop's dates with others: some hundred fits.")
     ] = False,
+    judge_days: Annotated[
+        int, typer.Option(min=1, help="Days from one of those other dates to the next.")
+    ] = 7,
+    judge_seeds: Annotated[int, typer.Option(min=1, help="Fits of each of their models.")] = 3,
     folder: Annotated[
         Path | None, typer.Option("--home", help="Where the walk keeps all it has.")
     ] = None,
@@ -66,7 +70,7 @@ def backtest(
             walked = walks.open_walk(walk, place)
             _say(walked, place)
             walks.go(walked, _Progress(walk))
-            found = _shown(walked, place, judge)
+            found = _shown(walked, place, (judge_days, judge_seeds) if judge else None)
     except (WalkRefused, EnvironmentBusy) as error:
         err.print(f"[red]{escape(str(error))}[/]", soft_wrap=True)
         raise typer.Exit(1) from None
@@ -109,7 +113,7 @@ class _Progress:
             err.print(f"  [red]{escape(error)}[/]", soft_wrap=True)
 
 
-def _shown(walked: Walked, place: Path, judge: bool) -> dict[str, Any]:
+def _shown(walked: Walked, place: Path, judge: tuple[int, int] | None) -> dict[str, Any]:
     from mlops_assets.components.backtest_models import Models
     from mlops_assets.components.backtest_report import FIGURES, GAINS, LOOP, Shown
     from mlops_assets.ml.backtest_picture import backtest_picture
@@ -133,11 +137,12 @@ def _shown(walked: Walked, place: Path, judge: bool) -> dict[str, Any]:
         "declared": dict(walked.changed),
     }
     if judge:
-        found["judge"] = {p: asdict(j) for p, j in shown.judge().items()}
+        found["judge"] = {p: asdict(j) for p, j in shown.judge(*judge).items()}
         for period, j in found["judge"].items():
             out.print(
                 f"Dates, {period}: {j['retrains']} retrains beat {_range(j['percentile'])} of"
-                f" {j['schedules']:,} weekly schedules; regret {_range(j['regret'])} nats"
+                f" {j['schedules']:,} schedules on a grid of {judge[0]} days;"
+                f" regret {_range(j['regret'])} nats"
             )
     return found
 

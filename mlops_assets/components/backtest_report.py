@@ -21,7 +21,7 @@ from mlops_assets.components.ml_product.retrain_case import RETRAIN, decisions
 from mlops_assets.components.ml_product.shadow import first_scored
 from mlops_assets.components.ml_product.signals import next_cutoff
 from mlops_assets.components.ml_product.training_set import DAY, LABEL
-from mlops_assets.ml.backtest import Judged, judge, month_ends, paired_share, weekly
+from mlops_assets.ml.backtest import Judged, grid_days, judge, month_ends, paired_share
 from mlops_assets.ml.bootstrap import Interval, bootstrap_metrics, paired_gain
 from mlops_assets.stores.lakehouse import Commit
 
@@ -30,7 +30,6 @@ POLICIES = (FROZEN, MONTHLY, LOOP)
 FIGURES, GAINS, SCHEDULES = "backtest", "backtest_gains", "backtest_schedules"
 SHARE = "share of monthly that the loop keeps"
 CHOSEN_ON, TEST, ALL = "chosen on", "test", "all"
-JUDGE_SEEDS = 3
 REPETITIONS = 500
 _DAY = timedelta(days=1)
 
@@ -108,7 +107,7 @@ class Shown:
             for new, old in ((MONTHLY, FROZEN), (LOOP, FROZEN), (LOOP, MONTHLY)):
                 for metric in ("log_loss", "auc"):
                     gain = paired_gain(
-                        part[LABEL], part[new], part[old], part[DAY], metric,  # type: ignore[arg-type]
+                        part[LABEL], part[new], part[old], part[DAY], metric,
                         repetitions=REPETITIONS,
                     )  # fmt: skip
                     rows.append(_gain(period, f"{new} over {old}", metric, gain))
@@ -123,11 +122,16 @@ class Shown:
                  "probe_high", "verdict", "cutoff", "reason"]  # fmt: skip
         return rows.filter(pl.col("day") <= self.walked.walk.last).select(shown)
 
-    def judge(self) -> dict[str, Judged]:
-        """The loop's dates among weekly ones, as many, of each block; none without a retrain."""
+    def judge(self, every: int, seeds: int) -> dict[str, Judged]:
+        """The loop's dates among others, as many, of the test and of all; none without a retrain.
+
+        Args:
+            every: days from one of the other dates to the next.
+            seeds: fits of each model, whose losses are averaged.
+        """
         found = {}
         for period in (TEST, ALL):
-            if period in self.periods and (judged := self._judge(period)):
+            if period in self.periods and (judged := self._judge(period, every, seeds)):
                 found[period] = judged
         return found
 
@@ -139,7 +143,7 @@ class Shown:
             self.walked.lakehouse.overwrite(product.table(name), frame, commit)
         return tables
 
-    def _judge(self, period: str) -> Judged | None:
+    def _judge(self, period: str, every: int, fits: int) -> Judged | None:
         product, walk = self.walked.product, self.walked.walk
         within = np.array(
             [_is_in(day, period, self.periods, self.scores) for day in self.models.days]
@@ -151,10 +155,10 @@ class Shown:
         if len(own) < 2:
             return None
         grid = [Served(before.cutoff, first)]
-        for day in weekly(self.walked.opening + _DAY, last):
+        for day in grid_days(self.walked.opening + _DAY, last, every):
             if day >= first and (cutoff := next_cutoff(product, day)) > grid[-1].cutoff:
                 grid.append(Served(cutoff, day + _DAY))
-        seeds = [product.training.seed + n for n in range(JUDGE_SEEDS)]
+        seeds = [product.training.seed + n for n in range(fits)]
         losses = np.array([[self._daily(s, [s], seed)[within] for s in grid] for seed in seeds])
         mine = np.array([self._daily(own[0], own, seed)[within] for seed in seeds])
         days = [day for day, kept in zip(self.models.days, within, strict=True) if kept]
@@ -186,8 +190,8 @@ class Shown:
         return found
 
     def _retrains(self, policy: str, part: pl.DataFrame) -> int:
-        first, last = part[DAY].min(), part[DAY].max()
-        return sum(first <= s.since <= last for s in self.schedules[policy][1:])  # type: ignore[operator]
+        first, last = min(part[DAY]), max(part[DAY])
+        return sum(first <= served.since <= last for served in self.schedules[policy][1:])
 
     def _losses(self, part: pl.DataFrame, policy: str) -> np.ndarray:
         p = pl.col(policy).clip(1e-15, 1 - 1e-15)

@@ -45,10 +45,9 @@ def month_ends(first: date, last: date) -> list[date]:
     return [day for day in days if (day + _DAY).day == 1]
 
 
-def weekly(first: date, last: date) -> list[date]:
-    """Every seventh day from `first`, before `last`."""
-    return [first + 7 * n * _DAY for n in range((last - first).days // 7 + 1) if
-            first + 7 * n * _DAY < last]  # fmt: skip
+def grid_days(first: date, last: date, every: int = 7) -> list[date]:
+    """Every seventh day, or as `every` says, from `first`, before `last`."""
+    return [first + n * _DAY for n in range(0, (last - first).days, every)]
 
 
 def paired_share(

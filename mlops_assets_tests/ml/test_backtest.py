@@ -10,12 +10,12 @@ import polars as pl
 import pytest
 
 from mlops_assets.ml.backtest import (
+    grid_days,
     judge,
     month_ends,
     paired_share,
     schedule_losses,
     schedules,
-    weekly,
 )
 from mlops_assets.ml.backtest_picture import backtest_picture
 
@@ -25,10 +25,10 @@ SINCE = np.array([0, 3, 5, 8])
 def test_dates_of_a_month_and_of_a_week():
     assert month_ends(date(2013, 4, 1), date(2013, 6, 30)) == [date(2013, 4, 30), date(2013, 5, 31)]
     assert month_ends(date(2013, 4, 1), date(2013, 4, 30)) == []
-    assert weekly(date(2013, 4, 1), date(2013, 4, 16)) == [
+    assert grid_days(date(2013, 4, 1), date(2013, 4, 16)) == [
         date(2013, 4, 1), date(2013, 4, 8), date(2013, 4, 15),
     ]  # fmt: skip
-    assert weekly(date(2013, 4, 1), date(2013, 4, 15))[-1] == date(2013, 4, 8)
+    assert grid_days(date(2013, 4, 1), date(2013, 4, 15))[-1] == date(2013, 4, 8)
 
 
 def test_all_schedules_or_as_many_as_are_drawn():
