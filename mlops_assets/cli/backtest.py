@@ -23,6 +23,7 @@ PICTURE = "backtest.png"
 NAMES = {
     "frozen": "champion of the beginning, frozen",
     "monthly": "retrained each month",
+    "fresh": "each month, on all labels",
     "loop": "our loop",
 }
 

@@ -1,6 +1,8 @@
 """What a walk shows: the loop beside a champion that never changes and one of each month.
 
-All three are judged on the same labelled rows, paired by days. The first half of the months is what
+One of each month is there twice: as the platform trains it, which leaves the newest labelled days
+to the evaluation, and fitted on all labels that were known, which nobody could have judged first.
+All are judged on the same labelled rows, paired by days. The first half of the months is what
 rules may be chosen on, the second half the test. Tables stand in the walk's lake.
 """
 
@@ -25,9 +27,10 @@ from mlops_assets.ml.backtest import Judged, grid_days, judge, month_ends, paire
 from mlops_assets.ml.bootstrap import Interval, bootstrap_metrics, paired_gain
 from mlops_assets.stores.lakehouse import Commit
 
-FROZEN, MONTHLY, LOOP = "frozen", "monthly", "loop"
-POLICIES = (FROZEN, MONTHLY, LOOP)
-FIGURES, GAINS, SCHEDULES = "backtest", "backtest_gains", "backtest_schedules"
+FROZEN, MONTHLY, FRESH, LOOP = "frozen", "monthly", "fresh", "loop"
+POLICIES = (FROZEN, MONTHLY, FRESH, LOOP)
+FIGURES, GAINS = "backtest", "backtest_gains"
+_COMPARED = ((MONTHLY, FROZEN), (LOOP, FROZEN), (LOOP, MONTHLY), (FRESH, MONTHLY))
 SHARE = "share of monthly that the loop keeps"
 CHOSEN_ON, TEST, ALL = "chosen on", "test", "all"
 REPETITIONS = 500
@@ -54,11 +57,16 @@ class Shown:
         first, last = self.walked.walk.first, self.walked.walk.last
         cutoff = self.walked.product.training.first_cutoff
         begin = [Served(cutoff, first)]
-        monthly = list(begin)
+        monthly, fresh = list(begin), list(begin)
         for day in month_ends(first, last):
-            if (new := next_cutoff(self.walked.product, day)) > monthly[-1].cutoff:
-                monthly.append(Served(new, day + _DAY))
-        return {FROZEN: begin, MONTHLY: monthly, LOOP: self._of_the_loop()}
+            labelled = day - self.walked.product.label.known_after_days * _DAY
+            for policy, new in (
+                (monthly, next_cutoff(self.walked.product, day)),
+                (fresh, labelled),
+            ):
+                if new > policy[-1].cutoff:
+                    policy.append(Served(new, day + _DAY))
+        return {FROZEN: begin, MONTHLY: monthly, FRESH: fresh, LOOP: self._of_the_loop()}
 
     @cached_property
     def scores(self) -> pl.DataFrame:
@@ -66,7 +74,7 @@ class Shown:
         judged, keys = self.models.judged, self.walked.product.spine.entity_keys
         said = self.walked.lakehouse.scan(self.walked.product.table(scoring.NAME))
         loop = said.filter(pl.col("revision") == 1).select(*keys, pl.col("probability").alias(LOOP))
-        made = {p: self._said(self.schedules[p]) for p in (FROZEN, MONTHLY)}
+        made = {p: self._said(self.schedules[p]) for p in POLICIES if p != LOOP}
         return judged.with_columns(**{p: pl.Series(v) for p, v in made.items()}).join(
             loop.collect(), on=keys, how="inner", maintain_order="left"
         )
@@ -104,14 +112,14 @@ class Shown:
         rows = []
         for period in (p for p in (CHOSEN_ON, TEST, ALL) if p in self.periods):
             part = self.scores.filter(self.periods[period])
-            for new, old in ((MONTHLY, FROZEN), (LOOP, FROZEN), (LOOP, MONTHLY)):
+            for new, old in _COMPARED:
                 for metric in ("log_loss", "auc"):
                     gain = paired_gain(
                         part[LABEL], part[new], part[old], part[DAY], metric,
                         repetitions=REPETITIONS,
                     )  # fmt: skip
                     rows.append(_gain(period, f"{new} over {old}", metric, gain))
-            shared = paired_share(*(self._losses(part, policy) for policy in POLICIES))
+            shared = paired_share(*(self._losses(part, p) for p in (FROZEN, MONTHLY, LOOP)))
             rows.append(_gain(period, SHARE, "log_loss", shared))
         return pl.DataFrame(rows).fill_nan(None)
 

@@ -43,7 +43,7 @@ def backtest_picture(
     for axes, metric in ((loss, "log_loss"), (auc, "auc")):
         for n, (policy, name) in enumerate(names.items()):
             rows = months.filter(policy=policy).sort("period")
-            place = np.arange(len(periods)) + (n - (len(names) - 1) / 2) * 0.2
+            place = np.arange(len(periods)) + (n - (len(names) - 1) / 2) * 0.18
             low, high = (rows[f"{metric}_{end}"].fill_null(rows[metric]) for end in ("low", "high"))
             axes.vlines(place, low, high, color=_COLOURS[n], linewidth=2, alpha=0.45)
             axes.plot(place, rows[metric], "o", color=_COLOURS[n], markersize=5, label=name)

@@ -98,7 +98,7 @@ def test_it_retrains_by_the_sensors_and_says_what_came_of_it(homes):
     assert [model["cutoff"] for model in served["frozen"]] == ["2013-01-24"]
     assert len(served["loop"]) > 1
     rows = there["figures"].filter(period="all")
-    assert set(rows["policy"]) == {"frozen", "monthly", "loop"}
+    assert set(rows["policy"]) == {"frozen", "monthly", "fresh", "loop"}
     assert rows["rows"].n_unique() == 1
     # January and February alone: each month is once chosen on and once the test.
     assert {"2013-01", "2013-02", "chosen on", "test", "all"} == set(there["figures"]["period"])
@@ -108,7 +108,7 @@ def test_the_model_of_a_cut_off_is_the_one_that_the_walk_trained(homes):
     """Before its first retrain the loop is the frozen champion, which was fitted apart."""
     whole, _, _ = homes
     rows = tables(whole)["figures"].filter(period="2013-01").sort("policy")
-    frozen, loop, _ = rows["log_loss"]
+    _, frozen, loop, _ = rows["log_loss"]
     assert loop == pytest.approx(frozen, abs=1e-9)
 
 
