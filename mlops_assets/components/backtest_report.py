@@ -24,7 +24,7 @@ from mlops_assets.components.ml_product.shadow import first_scored
 from mlops_assets.components.ml_product.signals import next_cutoff
 from mlops_assets.components.ml_product.training_set import DAY, LABEL
 from mlops_assets.ml.backtest import Judged, grid_days, judge, month_ends, paired_share
-from mlops_assets.ml.bootstrap import Interval, bootstrap_metrics, paired_gain
+from mlops_assets.ml.bootstrap import Interval, paired_gain, segment_metrics
 from mlops_assets.stores.lakehouse import Commit
 
 FROZEN, MONTHLY, FRESH, LOOP = "frozen", "monthly", "fresh", "loop"
@@ -33,7 +33,9 @@ FIGURES, GAINS = "backtest", "backtest_gains"
 _COMPARED = ((MONTHLY, FROZEN), (LOOP, FROZEN), (LOOP, MONTHLY), (FRESH, MONTHLY))
 SHARE = "share of monthly that the loop keeps"
 CHOSEN_ON, TEST, ALL = "chosen on", "test", "all"
-REPETITIONS = 500
+REPETITIONS = {"log_loss": 2_000, "auc": 200}
+"""Resamples of a comparison; an area takes a pass over all rows for each."""
+_SHOWN = [f"{metric}{end}" for metric in ("log_loss", "auc") for end in ("", "_low", "_high")]
 _DAY = timedelta(days=1)
 
 
@@ -96,15 +98,21 @@ class Shown:
         for period, within in self.periods.items():
             part = self.scores.filter(within)
             for policy in POLICIES:
-                found = bootstrap_metrics(part[LABEL], part[policy], part[DAY], seed=7)
+                judged = part.select(
+                    pl.lit(period).alias("period"),
+                    pl.col(LABEL).alias("label"),
+                    pl.col(policy).alias("probability"),
+                    pl.col(DAY).alias("day"),
+                )
+                found = segment_metrics(judged, ["period"], seed=7).row(0, named=True)
                 row = {
                     "period": period,
                     "policy": policy,
                     "retrains": self._retrains(policy, part),
-                    "rows": part.height,
-                    "days": part[DAY].n_unique(),
+                    "rows": found["rows"],
+                    "days": found["days"],
                 }
-                rows.append(row | _spread(found, ("log_loss", "auc")))
+                rows.append(row | {name: found[name] for name in _SHOWN})
         return pl.DataFrame(rows)
 
     def gains(self) -> pl.DataFrame:
@@ -116,7 +124,7 @@ class Shown:
                 for metric in ("log_loss", "auc"):
                     gain = paired_gain(
                         part[LABEL], part[new], part[old], part[DAY], metric,
-                        repetitions=REPETITIONS,
+                        repetitions=REPETITIONS[metric],
                     )  # fmt: skip
                     rows.append(_gain(period, f"{new} over {old}", metric, gain))
             shared = paired_share(*(self._losses(part, p) for p in (FROZEN, MONTHLY, LOOP)))
@@ -218,15 +226,6 @@ def _is_in(day: date, period: str, periods: dict[str, pl.Expr], scores: pl.DataF
         return True
     first: Any = scores.filter(periods[period])[DAY].min()
     return day >= first
-
-
-def _spread(found: dict[str, Interval], metrics: tuple[str, ...]) -> dict[str, float | None]:
-    row: dict[str, float | None] = {}
-    for metric in metrics:
-        there = found.get(metric)
-        row |= {metric: there.value if there else None}
-        row |= {f"{metric}_{end}": getattr(there, end, None) for end in ("low", "high")}
-    return row
 
 
 def _gain(period: str, what: str, metric: str, found: Interval) -> dict[str, Any]:

@@ -39,7 +39,7 @@ def start(home: Path, last: date, *options: str, first: date = FIRST) -> subproc
 
 def finished(home: Path, last: date, *options: str) -> str:
     walk = start(home, last, *options)
-    output, _ = walk.communicate(timeout=400)
+    output, _ = walk.communicate(timeout=800)
     assert walk.returncode == 0, output
     return output
 
