@@ -25,6 +25,7 @@ from mlops_assets.components.ml_product.component import MLProduct
 from mlops_assets.components.ml_product.product import Product
 from mlops_assets.components.ml_product.quiet import quiet_through
 from mlops_assets.components.ml_product.retrain_case import carried_out, decisions, open_row
+from mlops_assets.components.run_workers import end_abandoned
 from mlops_assets.local import prepare, repository
 from mlops_assets.stores.lakehouse import Lakehouse
 from mlops_assets.stores.model_registry import ModelRegistry
@@ -138,7 +139,8 @@ def differences(declared: MLProduct, changed: Mapping[str, Any]) -> dict[str, An
 def open_walk(walk: Walk, home: Path) -> Walked:
     """The definitions of the domain and of the one product, bound to a home of the walk's own.
 
-    This process's environment variables are those of the walk from here on.
+    This process's environment variables are those of the walk from here on. It must be the only
+    one at work in that home (`local.only_engine`): what another left undone is asked for again.
 
     Raises:
         WalkRefused: there is no such product, or the home holds another walk.
@@ -168,9 +170,11 @@ def open_walk(walk: Walk, home: Path) -> Walked:
         product.build_defs(tree.load_context.for_component_loc(path)),
     )
     resources: Any = definitions.resources
+    instance = dg.DagsterInstance.get()
+    end_abandoned(instance)
     return Walked(
         walk,
-        Engine(definitions, dg.DagsterInstance.get(), tags={"mlops/command": "backtest"}),
+        Engine(definitions, instance, tags={"mlops/command": "backtest"}),
         product.product(walk.product),
         resources["lakehouse"].store,
         resources["registry"].store,
