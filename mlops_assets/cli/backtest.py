@@ -126,6 +126,8 @@ def _shown(walked: Walked, place: Path, judge: tuple[int, int] | None) -> dict[s
     title = f"{walked.product.name}, {walked.walk.first} to {walked.walk.last}"
     picture = backtest_picture(tables[FIGURES], cases, served, title=title, names=NAMES)
     (place / PICTURE).write_bytes(picture)
+    if shown.left_out:
+        out.print(f"\n{shown.left_out:,} labelled rows have no prediction and are left out for all")
     for metric, spoken in (("log_loss", "Log loss, nats"), ("auc", "AUC")):
         show(_beside(tables[FIGURES], metric), f"\n{spoken}")
     show(_gains(tables[GAINS]), "\nGains, paired by days (log loss: nats a row)")

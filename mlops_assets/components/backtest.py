@@ -21,6 +21,7 @@ from dagster.components.core.defs_module import ComponentPath, find_defs_or_comp
 
 from mlops_assets.components.engine import Engine, Report
 from mlops_assets.components.loop import follow
+from mlops_assets.components.ml_product import scoring
 from mlops_assets.components.ml_product.component import MLProduct
 from mlops_assets.components.ml_product.product import Product
 from mlops_assets.components.ml_product.quiet import quiet_through
@@ -201,9 +202,9 @@ def go(walked: Walked, tell: Callable[[Step], None]) -> None:
     if opening:
         engine.arrive(opening, report)
         engine.settle(report)
-    _require_progress(walked, opening, report)
     if walked.registry.champion(walked.product.name) is None:
         raise WalkRefused(_no_champion(walked, report))
+    _require_progress(walked, opening, report)
     follow(engine, report)
     tell(_step(walked, max(source.days_there()), report))
     while coming := _together(walked, max(source.days_there())):
@@ -235,7 +236,10 @@ def _together(walked: Walked, today: date) -> list[date]:
 
 
 def _require_progress(walked: Walked, coming: list[date], report: Report) -> None:
-    """Raise where a day neither came nor was refused, or somebody asked the walk to end."""
+    """Raise where a day neither came nor was refused, or came and was not scored.
+
+    Also where somebody asked the walk to end: the engine takes that for a run that failed.
+    """
     if any("DagsterExecutionInterruptedError" in error for error in report.errors):
         raise KeyboardInterrupt
     if not coming:
@@ -243,6 +247,11 @@ def _require_progress(walked: Walked, coming: list[date], report: Report) -> Non
     newest = max(walked.engine.source.days_there())
     if newest < coming[0] and walked.engine.source.next_days(1)[0] == coming[0]:
         raise WalkRefused(f"{coming[0]} does not come: {'; '.join(report.errors)}")
+    there = walked.engine.source.days_there()
+    scored = walked.engine.instance.get_materialized_partitions(walked.product.key(scoring.NAME))
+    for day in coming:
+        if day in there and walked.product.training.first_cutoff < day and str(day) not in scored:
+            raise WalkRefused(f"{day} has no predictions: {'; '.join(report.errors)}")
 
 
 def _claim(home: Path, walk: Walk, said: Mapping[str, Any]) -> None:

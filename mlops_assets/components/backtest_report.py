@@ -81,6 +81,11 @@ class Shown:
             loop.collect(), on=keys, how="inner", maintain_order="left"
         )
 
+    @property
+    def left_out(self) -> int:
+        """Labelled rows of which the loop said nothing, and which no policy is judged on."""
+        return self.models.judged.height - self.scores.height
+
     @cached_property
     def periods(self) -> dict[str, pl.Expr]:
         """Months, the half that rules are chosen on, the half that is the test, and all."""
