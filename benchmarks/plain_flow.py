@@ -188,7 +188,13 @@ class PlainFlow:
             keys = product.spine.entity_keys
             current = view.join(scored.select(*keys, "probability"), on=keys, how="left")
             days = view[DAY].unique().sort().to_list()
-            rows = drift.drift(reference, current, days, product, version)
+            known = Reference.of(
+                reference,
+                product.columns.numeric,
+                product.columns.categorical,
+                prediction="probability",
+            )
+            rows = drift.drift(known, current, days, product, version)
             self.write_days(f"{NAME}/drift", rows)
             drift_picture(rows)
             drift.report(product, reference, current, self.last)

@@ -50,7 +50,7 @@ def backtest_picture(
         unit = " (nats)" if metric == "log_loss" else ""
         _dress(axes, f"{_spoken(metric)} by month, with its interval by days", "",
                _spoken(metric) + unit)  # fmt: skip
-    loss.legend(frameon=False, fontsize=9, ncols=len(names), loc="upper right")
+    loss.legend(frameon=False, fontsize=9, ncols=2, loc="lower left")
     for day in served:
         for axes in (loss, auc, line):
             axes.axvline(_place(day, periods), color=_FAINT, linewidth=1, zorder=0)
@@ -59,11 +59,11 @@ def backtest_picture(
         line.plot([_place(day, periods) for day in days], np.zeros(len(days)), marker,
                   color=colour, label=f"{verdict} ({len(days)})")  # fmt: skip
     line.set_yticks([])
-    line.set_ylim(-1, 1)
+    line.set_ylim(-3, 1)
     line.set_xlim(-0.5, len(periods) - 0.5)
     line.set_xticks(range(len(periods)), periods)
     _dress(line, "Decisions; a line where a new champion begins to serve", "", "")
-    line.legend(frameon=False, fontsize=9, ncols=3, loc="lower right", labelcolor=_INK)
+    line.legend(frameon=False, fontsize=9, ncols=3, loc="lower left", labelcolor=_INK)
     return _png(figure)
 
 
