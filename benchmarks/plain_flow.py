@@ -26,6 +26,7 @@ from mlops_assets.components.ml_product.training_set import DAY, LABEL, labelled
 from mlops_assets.components.tables import function_of
 from mlops_assets.defs.nyc_flights import contracts, features, raw
 from mlops_assets.local import repository
+from mlops_assets.ml.drift import Reference
 from mlops_assets.ml.families import FitOptions, Labelled, family, save_model
 from mlops_assets.ml.metrics import choose_threshold
 from mlops_assets.ml.pictures import Curves, by_month_picture, drift_picture, evaluation_picture
