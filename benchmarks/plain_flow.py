@@ -26,6 +26,7 @@ from mlops_assets.components.ml_product.training_set import DAY, LABEL, labelled
 from mlops_assets.components.tables import function_of
 from mlops_assets.defs.nyc_flights import contracts, features, raw
 from mlops_assets.local import repository
+from mlops_assets.ml.drift import Reference
 from mlops_assets.ml.families import FitOptions, Labelled, family, save_model
 from mlops_assets.ml.metrics import choose_threshold
 from mlops_assets.ml.pictures import Curves, by_month_picture, drift_picture, evaluation_picture
@@ -188,7 +189,13 @@ class PlainFlow:
             keys = product.spine.entity_keys
             current = view.join(scored.select(*keys, "probability"), on=keys, how="left")
             days = view[DAY].unique().sort().to_list()
-            rows = drift.drift(reference, current, days, product, version)
+            known = Reference.of(
+                reference,
+                product.columns.numeric,
+                product.columns.categorical,
+                prediction="probability",
+            )
+            rows = drift.drift(known, current, days, product, version)
             self.write_days(f"{NAME}/drift", rows)
             drift_picture(rows)
             drift.report(product, reference, current, self.last)

@@ -42,6 +42,7 @@ __all__ = [
 CHAMPION = "champion"
 _DIGEST = "digest"
 _NAME = re.compile(r"[a-z0-9_]+")
+_MOST_LOADED = 4
 
 
 class VersionNotFound(LookupError):
@@ -255,7 +256,12 @@ class ModelRegistry:
         """Return the model, ready to `predict(pl.DataFrame)`. Errors as in `download`."""
         from mlops_assets.ml.families import load_model
 
-        return load_model(self.download(version))
+        folder = self.download(version)
+        if version.digest not in self._loaded:
+            if len(self._loaded) >= _MOST_LOADED:
+                self._loaded.pop(next(iter(self._loaded)))
+            self._loaded[version.digest] = load_model(folder)
+        return self._loaded[version.digest]
 
     def columns(self, version: ModelVersion) -> FeatureColumns:
         """Return the columns that the model reads. Errors as in `download`."""
@@ -263,6 +269,11 @@ class ModelRegistry:
 
         manifest = read_manifest(self.download(version))
         return FeatureColumns(tuple(manifest["numeric"]), tuple(manifest["categorical"]))
+
+    @cached_property
+    def _loaded(self) -> dict[str, Model]:
+        """Models by digest, so that a process that scores day after day reads each once."""
+        return {}
 
     @cached_property
     def _cache(self) -> Path:

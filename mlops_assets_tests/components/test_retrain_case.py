@@ -17,6 +17,7 @@ import pytest
 from mlops_assets.components.ml_product import declaration as d
 from mlops_assets.components.ml_product.product import Product
 from mlops_assets.components.ml_product.promotion import withdrawn, write_promotion
+from mlops_assets.components.ml_product.quiet import quiet_through
 from mlops_assets.components.ml_product.retrain_case import (
     asked_case,
     carried_out,
@@ -158,6 +159,31 @@ def test_sixty_drifting_days_are_one_case_that_is_looked_at_after_each_cool_down
     assert set(rows["fired"]) == {"covariate_drift"}
     (case,) = cases(rows, 1, set()).to_dicts()
     assert (case["state"], case["decisions"]) == ("open", rows.height)
+
+
+def test_on_quiet_days_no_case_is_due_and_on_the_day_after_one_is(store, registry, product, walk):
+    today = SINCE
+    for _ in range(4):
+        quiet = quiet_through(store, registry, product, today, set())
+        span = [today + timedelta(days=n) for n in range(1, (quiet - today).days + 1)]
+        assert len(span) == COOL_DOWN - 1
+        assert not any(due_case(store, registry, product, day, set()) for day in span)
+        today = quiet + timedelta(days=1)
+        assert due_case(store, registry, product, today, set())
+        assert quiet_through(store, registry, product, today, set()) == today
+        walk([today])
+
+
+def test_a_predecessor_ends_the_quiet_days_before_the_cool_down_does(
+    store, registry, product, versions
+):
+    patient = replace(product, retraining=d.Retraining(cool_down_days=60, shadow_min_days=10))
+    today = DAYS[10]
+    after = (DAYS[0] - today).days + 60 - 1  # version 1 serves since DAYS[0] and had none before it
+    assert quiet_through(store, registry, patient, today, set()) == today + timedelta(days=after)
+    registry.set_alias(product.name, CHAMPION, versions[1][1].version)
+    # Version 2 scores from tomorrow on; its tenth day has its labels two days later.
+    assert quiet_through(store, registry, patient, today, set()) == today + timedelta(days=11)
 
 
 def test_days_on_which_nobody_looked_are_not_missed(store, product, walk):

@@ -188,6 +188,11 @@ class Monitoring(Part):
     report_rows: int = Field(
         default=5_000, ge=100, description="Rows a side sampled for the Evidently report."
     )
+    report_days: int = Field(
+        default=1,
+        ge=0,
+        description="Days from one with an Evidently report and pictures to the next; 0 for none.",
+    )
 
 
 class Retraining(Part):

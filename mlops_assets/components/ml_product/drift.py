@@ -31,6 +31,9 @@ from mlops_assets.stores.model_registry import ModelRegistry, ModelVersion
 NAME = "drift"
 _DAY = timedelta(days=1)
 _NOTHING = pl.DataFrame(schema={**DAILY_SCHEMA, "model_version": pl.Int64})
+_MOST_KEPT = 4
+_KEPT: dict[Any, Reference] = {}
+"""References by the lake, product and model whose training set they are."""
 
 
 def drift_asset(product: Product) -> dg.AssetsDefinition:
@@ -63,13 +66,13 @@ def drift_asset(product: Product) -> dg.AssetsDefinition:
         newest = store.partitions(predictions)[-1:]
         for number, its_days in scored_by(store, product, days).items():
             version = models.get(product.name, number)
-            reference = reference_rows(store, models, product, version)
             first = max(its_days[0] - timedelta(days=back), trained_through(version) + _DAY)
             current = scored_rows(store, product, first, its_days[-1])
-            parts.append(drift(reference, current, its_days, product, version))
+            known = reference(store, models, product, version)
+            parts.append(drift(known, current, its_days, product, version))
             if newest == [its_days[-1].isoformat()]:
                 pictures = evidence(
-                    models, product, version, reference, current, parts[-1], its_days[-1]
+                    store, models, product, version, current, parts[-1], its_days[-1]
                 )
         # On days that the champion was trained on nothing is scored, and nothing has drifted.
         rows = pl.concat([_NOTHING, *parts]).sort(DAY)
@@ -95,22 +98,31 @@ def scored_by(store: Lakehouse, product: Product, days: list[date]) -> dict[int,
 
 
 def drift(
-    reference: pl.DataFrame,
+    known: Reference,
     current: pl.DataFrame,
     days: list[date],
     product: Product,
     version: ModelVersion,
 ) -> pl.DataFrame:
     """Rows of `daily_drift` with the version whose training set is the reference."""
-    known = Reference.of(
-        reference,
-        product.columns.numeric,
-        product.columns.categorical,
-        prediction="probability",
-    )
     window = product.monitoring.drift_window_days
     rows = daily_drift(known, current, days, window, _thresholds(product))
     return rows.with_columns(pl.lit(version.version, pl.Int64).alias("model_version"))
+
+
+def reference(
+    store: Lakehouse, models: ModelRegistry, product: Product, version: ModelVersion
+) -> Reference:
+    """A version's training set, counted; kept while a process scores day after day with it."""
+    what = (store.uri, product.name, version.digest, version.version, product.columns)
+    if what not in _KEPT:
+        rows = reference_rows(store, models, product, version)
+        columns = product.columns
+        counted = Reference.of(rows, columns.numeric, columns.categorical, prediction="probability")
+        if len(_KEPT) >= _MOST_KEPT:
+            _KEPT.pop(next(iter(_KEPT)))
+        _KEPT[what] = counted
+    return _KEPT[what]
 
 
 def reference_rows(
@@ -152,24 +164,27 @@ def report(product: Product, reference: pl.DataFrame, current: pl.DataFrame, las
 
 
 def evidence(
+    store: Lakehouse,
     models: ModelRegistry,
     product: Product,
     version: ModelVersion,
-    reference: pl.DataFrame,
     current: pl.DataFrame,
     rows: pl.DataFrame,
     last: date,
 ) -> dict[str, Any]:
-    """What the newest day shows beside its rows: heat map, worst columns, an Evidently report."""
+    """What the newest day shows beside its rows: worst columns; heat map and Evidently's page."""
     newest = rows.filter(pl.col(DAY) == last).sort("value", descending=True, nulls_last=True)
-    html = report(product, reference, current, last)
-    path = f"monitoring/drift-{last}.html"
-    models.open(product.name, version.run_id).log_text(path, html)
     shown = ["column", "statistic", "value", "threshold", "drifted", "missing_current"]
-    return {
+    found: dict[str, Any] = {
         "drifted_columns": int(newest["drifted"].sum()),
         "worst": table(newest.select(shown).head(10).with_columns(pl.selectors.float().round(4))),
-        "heat_map": picture(drift_picture(rows), "drift"),
-        "evidently_report": dg.MetadataValue.url(models.link(product.name, version.run_id, path)),
         "mlflow_run": dg.MetadataValue.url(models.link(product.name, version.run_id)),
     }
+    if product.has_report(last):
+        html = report(product, reference_rows(store, models, product, version), current, last)
+        path = f"monitoring/drift-{last}.html"
+        models.open(product.name, version.run_id).log_text(path, html)
+        address = models.link(product.name, version.run_id, path)
+        found["heat_map"] = picture(drift_picture(rows), "drift")
+        found["evidently_report"] = dg.MetadataValue.url(address)
+    return found

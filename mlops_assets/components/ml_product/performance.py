@@ -83,7 +83,7 @@ def performance_asset(product: Product) -> dg.AssetsDefinition:
         labels = product.module.label(store.scan(product.label.table, first=days[0], last=last))
         frame = performance(scored, labels.collect(), product)
         shown: dict[str, Any] = {}
-        if frame.height:
+        if frame.height and product.has_report(days[-1]):
             shown["trend"] = picture(trend(store, product, frame), "log loss by day")
         for event in publish(context, store, own, frame, days):
             yield with_metadata(shown, event) if is_of(event, days[-1]) else event

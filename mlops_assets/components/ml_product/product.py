@@ -172,6 +172,11 @@ class Product:
         )
         return dg.AssetDep(dg.AssetKey(table.split("/")), partition_mapping=mapping)
 
+    def has_report(self, day: date) -> bool:
+        """Whether a day shows pictures and Evidently's page."""
+        every = self.monitoring.report_days
+        return every > 0 and day.toordinal() % every == 0
+
     def labels_known(self, day: date) -> str:
         """The partition with which the labels of `day` are complete."""
         return (day + timedelta(days=self.label.known_after_days)).isoformat()
