@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from mlops_assets.cli import cases, decide, doctor, flow, lake, plan, ui, upkeep
+from mlops_assets.cli import cases, decide, doctor, flow, lake, plan, trace, ui, upkeep
 
 app = typer.Typer(
     help="""An open MLOps platform: a lakehouse modeled as Dagster software-defined assets.
@@ -26,6 +26,7 @@ cases.add_to(app)
 ui.add_to(app)
 upkeep.add_to(app)
 doctor.add_to(app)
+trace.add_to(app)
 
 
 def main() -> None:

@@ -90,7 +90,7 @@ class _Pins:
         for model in sorted({model for model, _, _ in rows}):
             self._pin_model(model, f"{self._product.name} model {model} made predictions")
         view = self._product.table(feature_view.NAME)
-        where = _intervals(self._store, view)
+        where = intervals(self._store, view)
         newest = self._store.version(view)
         wanted: dict[_Interval, list[str]] = defaultdict(list)
         for _, day, content in rows:
@@ -159,7 +159,7 @@ def _version_at(store: Lakehouse, table: str, when: datetime) -> int:
     return int(earlier[-1]) if len(earlier) else int(history["version"][0])
 
 
-def _intervals(store: Lakehouse, table: str) -> dict[tuple[str, str], _Interval]:
+def intervals(store: Lakehouse, table: str) -> dict[tuple[str, str], _Interval]:
     """(Partition, content) to the versions, first to last, in which it last stood so."""
     written: dict[str, list[tuple[int, str]]] = defaultdict(list)
     for entry in reversed(store.delta(table).history()):

@@ -1,0 +1,184 @@
+"""What stands behind one answer: model, training set, gates, features, and the number once more.
+
+Batch and online answers are found by their ids alone. Nothing is written. The answer is computed
+again from the very content it was made of, which the lake keeps: see pins.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from datetime import date
+from typing import Any
+
+import polars as pl
+
+from mlops_assets.components.ml_product import feature_view
+from mlops_assets.components.ml_product.incumbent import GATE_RESULTS, PROMOTIONS
+from mlops_assets.components.ml_product.packaging import TOLERANCE
+from mlops_assets.components.ml_product.pins import SCORED, intervals
+from mlops_assets.components.ml_product.product import Product
+from mlops_assets.components.ml_product.training_set import DAY, made_of
+from mlops_assets.stores.content import content_hash
+from mlops_assets.stores.lakehouse import Lakehouse
+from mlops_assets.stores.model_registry import ModelRegistry, ModelVersion
+
+BATCH, ONLINE = "batch", "online"
+
+
+class UnknownPrediction(LookupError):
+    """No table of answers has this id."""
+
+
+class ContentGone(LookupError):
+    """The features of an answer can no longer be read as they were."""
+
+
+@dataclass(frozen=True)
+class Features:
+    """What a model was given.
+
+    Attributes:
+        row: one row, the model's columns among others.
+        versions: table to the Delta version that it was read from.
+        differing: features which the tables at these versions say otherwise: name to
+            (as used, as computed again).
+        content: hash of the day's feature view, or generation of the online store.
+    """
+
+    row: pl.DataFrame
+    versions: Mapping[str, int]
+    content: str
+    differing: Mapping[str, tuple[Any, Any]]
+
+
+@dataclass(frozen=True)
+class Trace:
+    """All that stands behind one answer; `probability_again` is computed anew, `same` says whether
+    it and every feature are what the answer was made of (to 1e-6: a row alone and a row in a batch
+    may round differently)."""
+
+    prediction_id: str
+    product: str
+    path: str
+    answer: dict[str, Any]
+    model: dict[str, Any]
+    training_set: dict[str, int]
+    gates: list[dict[str, Any]]
+    promotions: list[dict[str, Any]]
+    features: dict[str, Any]
+    features_from: dict[str, int]
+    features_content: str
+    features_differing: dict[str, tuple[Any, Any]]
+    probability_again: float
+    same: bool
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values; times and days in ISO form."""
+        plain: dict[str, Any] = _plain(asdict(self))
+        return plain
+
+
+def trace(store: Lakehouse, models: ModelRegistry, product: Product, prediction_id: str) -> Trace:
+    """Resolve an id of one of the product's answers.
+
+    Raises:
+        UnknownPrediction: naming the tables that were searched and what an id looks like.
+        ContentGone: its features are no longer in the lake.
+        VersionNotFound, DigestMismatch: the registry has not its model as it was.
+    """
+    path, answer = find(store, product, prediction_id)
+    version = models.get(product.name, answer["model_version"])
+    features = _of_batch(store, product, answer)
+    again = float(models.load(version).predict(features.row)[0])
+    columns = features.row.select(product.columns.names).row(0, named=True)
+    same = abs(again - answer["probability"]) <= TOLERANCE and not features.differing
+    return Trace(
+        prediction_id, product.name, path, answer, _described(models, version),
+        made_of(store, product, int(version.tags["training_set_version"])),
+        _rows(store, product.table(GATE_RESULTS), version, "judged_at"),
+        _rows(store, product.table(PROMOTIONS), version, "decided_at"),
+        columns, dict(features.versions), features.content, dict(features.differing), again, same,
+    )  # fmt: skip
+
+
+def find(store: Lakehouse, product: Product, prediction_id: str) -> tuple[str, dict[str, Any]]:
+    """The path by which an answer was given, and its row."""
+    asked = pl.col("prediction_id") == prediction_id
+    if day := _day(product, prediction_id):
+        asked &= pl.col(DAY) == day  # chooses the partition to read
+    tables = [product.table(name) for name in SCORED]
+    for table in tables:
+        if store.exists(table):
+            found = store.scan(table).filter(asked).collect()
+            if found.height:
+                return BATCH, found.row(0, named=True)
+    raise UnknownPrediction(
+        f"no answer has the id {prediction_id!r}; searched were {', '.join(tables)}."
+        f" {_example(store, tables)}"
+    )
+
+
+def _of_batch(store: Lakehouse, product: Product, answer: Mapping[str, Any]) -> Features:
+    """The row of the feature view as it stood in the content that the prediction names."""
+    view, day, content = product.table(feature_view.NAME), answer[DAY], answer["features_version"]
+    first, last = intervals(store, view).get((str(day), content), (0, -1))
+    for version in range(last, first - 1, -1):
+        try:
+            rows = store.scan(view, version=version, first=day, last=day).collect()
+        except (OSError, pl.exceptions.ComputeError):
+            continue  # A version between two that are kept may have lost its files to a vacuum.
+        if content_hash(rows) == content:
+            own = rows.filter(pl.col(k) == answer[k] for k in product.spine.entity_keys)
+            return Features(own, {view: version}, content, {})
+    raise ContentGone(
+        f"{answer['prediction_id']} was made of the content {content} of {view} on {day}, which"
+        f" {f'its versions {first} to {last} no longer give' if last >= first else 'its log lacks'}"
+    )
+
+
+def _described(models: ModelRegistry, version: ModelVersion) -> dict[str, Any]:
+    return {
+        "version": version.version,
+        "digest": version.digest,
+        "aliases": list(version.aliases),
+        "mlflow_run": version.run_id,
+        "mlflow": models.link(version.name, version.run_id),
+        **version.tags,
+    }
+
+
+def _rows(store: Lakehouse, table: str, version: ModelVersion, order: str) -> list[dict[str, Any]]:
+    """Rows of a table about a version, oldest first."""
+    if not store.exists(table):
+        return []
+    rows = store.scan(table).filter(digest=version.digest).sort(order).drop("digest")
+    return rows.collect().to_dicts()
+
+
+def _day(product: Product, prediction_id: str) -> date | None:
+    """The day that a batch id names, if it is one."""
+    parts = prediction_id.split(":")
+    at = product.spine.entity_keys.index(DAY) + 1 if DAY in product.spine.entity_keys else 0
+    try:
+        return date.fromisoformat(parts[at]) if at else None
+    except (ValueError, IndexError):
+        return None
+
+
+def _example(store: Lakehouse, tables: list[str]) -> str:
+    for table in tables:
+        if store.exists(table) and store.rows(table):
+            some = store.scan(table).select("prediction_id").head(1).collect().item()
+            return f"An id looks like {some}"
+    return "There are no answers yet"
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _plain(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(inner) for inner in value]
+    if isinstance(value, bool | int | float | str) or value is None:
+        return value
+    return value.isoformat() if hasattr(value, "isoformat") else str(value)
