@@ -102,6 +102,22 @@ def content_changed(*names: str, gated: bool = False) -> Condition:
     return (due & ready & ~HasFailed()).with_label("content or code changed")
 
 
+def days_changed() -> Condition:
+    """Missing, or the content of an input or the code changed, for what reads the days there are.
+
+    For an asset without partitions that does not wait for days which have not come; it waits while
+    any input is about to be made.
+    """
+    due = Condition.missing() | CodeDiffers() | InputsDiffer()
+    at_rest = (
+        Condition.all_deps_match(~Condition.missing())
+        & ~Condition.any_deps_in_progress()
+        & ~Condition.any_deps_match(Condition.will_be_requested())
+        & ~Condition.in_progress()
+    ).with_label("every input has a day, nothing running")
+    return (due & at_rest & ~HasFailed()).with_label("content of the days or code changed")
+
+
 def once() -> Condition:
     """Missing and its inputs are there; what it made stays whatever changes upstream."""
     return (Condition.missing() & _ready() & ~HasFailed()).with_label("not made yet")

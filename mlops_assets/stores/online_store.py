@@ -11,9 +11,8 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from datetime import datetime
+from datetime import date, datetime
 from hashlib import blake2b
-from typing import Any
 from urllib.parse import urlsplit
 
 import msgspec
@@ -31,11 +30,13 @@ class Covered:
 
     Attributes:
         delta_version: the table's version in the lake.
+        first_day: the first local day that is there; None for a table without days.
         known_from: first moment (UTC) at which a look-up gives what the lake gives; None for all.
         known_through: end (UTC) of its newest published local day.
     """
 
     delta_version: int
+    first_day: date | None
     known_from: datetime | None
     known_through: datetime | None
 
@@ -128,7 +129,7 @@ def open_store(uri: str, *, read_only: bool = False, timeout: float = 0.05) -> O
 
         return RedisStore(uri, timeout=timeout)
     raise ValueError(
-        f"{_safe(uri)!r} is no online store; use lmdb:///folder or redis://host:port/0"
+        f"{without_password(uri)!r} is no online store; use lmdb:///folder or redis://host:port/0"
     )
 
 
@@ -177,7 +178,7 @@ def decode(text: bytes) -> Snapshot:
     return msgspec.json.decode(text, type=Snapshot)
 
 
-def _safe(uri: str) -> Any:
+def without_password(uri: str) -> str:
     """An URI without a password, for messages."""
     parts = urlsplit(uri)
     return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()

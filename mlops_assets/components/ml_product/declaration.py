@@ -138,6 +138,9 @@ class Serving(Part):
     server_mb: float = Field(
         default=1500, gt=0, description="Resident memory of the server and its workers (MB)."
     )
+    online_days: int = Field(
+        default=7, ge=1, description="Newest local days whose rows can be asked for online."
+    )
 
 
 class Promotion(Part):

@@ -12,7 +12,7 @@ __all__ = ["DAYS", "label", "spine"]
 
 def spine(flight_schedule: pl.LazyFrame) -> pl.LazyFrame:
     """One row a scheduled flight, asked two hours before it is scheduled to leave."""
-    return two_hours_before_departure(flight_schedule)
+    return flight_schedule.with_columns(two_hours_before_departure())
 
 
 def label(flight_events: pl.LazyFrame) -> pl.LazyFrame:

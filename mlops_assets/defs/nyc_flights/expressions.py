@@ -6,7 +6,6 @@ No Dagster and no I/O: a Bento imports this module. Times are UTC unless a name 
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import TypeVar
 
 import polars as pl
 
@@ -15,8 +14,6 @@ LATE_MINUTES = 15
 """From how many minutes of delay on a flight is late."""
 LEAD = timedelta(hours=2)
 """Time between the question whether a flight will be late, and its scheduled departure."""
-
-Flights = TypeVar("Flights", pl.DataFrame, pl.LazyFrame)
 
 
 def clock(column: str) -> pl.Expr:
@@ -55,20 +52,16 @@ def calendar_features() -> list[pl.Expr]:
     ]
 
 
-def two_hours_before_departure(flights: Flights) -> Flights:
+def two_hours_before_departure() -> list[pl.Expr]:
     """What follows from a scheduled flight alone, to be asked two hours before it leaves.
 
-    Args:
-        flights: `scheduled_departure` and `scheduled_arrival` (UTC), however many rows.
-
-    Returns:
-        The rows with `date` (local), `prediction_time` and `departure_hour` (UTC), and the
-        features of `calendar_features`.
+    From `scheduled_departure` and `scheduled_arrival` (UTC): `date` (local), `prediction_time` and
+    `departure_hour` (UTC), and the features of `calendar_features`.
     """
     departure = pl.col("scheduled_departure")
-    return flights.with_columns(
+    return [
         local_date("scheduled_departure").alias("date"),
         (departure - LEAD).alias("prediction_time"),
         departure.dt.truncate("1h").alias("departure_hour"),
         *calendar_features(),
-    )
+    ]
