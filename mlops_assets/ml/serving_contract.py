@@ -81,20 +81,6 @@ class TrailingLookUp(_Part):
 LookUp = Annotated[LatestLookUp | TrailingLookUp, Field(discriminator="kind")]
 
 
-class Spine(_Part):
-    """The table of rows that can be asked for.
-
-    Attributes:
-        table: domain/table.
-        entity_keys: columns that identify a row, `date` first.
-        looked_up: request fields that the table gives where a caller does not.
-    """
-
-    table: str
-    entity_keys: tuple[str, ...]
-    looked_up: tuple[str, ...] = ()
-
-
 class Contract(_Part):
     """The contract of one version of one product's model.
 
@@ -109,7 +95,8 @@ class Contract(_Part):
         request: what a caller gives, in order.
         on_demand: dotted name of the function from request rows to rows with entity keys,
             `prediction_time`, look-up keys and on-demand features.
-        spine: where rows stand.
+        spine_table: domain/table of the rows that can be asked for.
+        entity_keys: its columns that identify a row, `date` among them.
         lookups: feature table and what is looked up in it, in order.
         code: digest of the code that serves; another code is another contract.
     """
@@ -124,7 +111,8 @@ class Contract(_Part):
     categorical: tuple[str, ...]
     request: tuple[RequestField, ...] = Field(min_length=1)
     on_demand: str
-    spine: Spine
+    spine_table: str
+    entity_keys: tuple[str, ...]
     lookups: tuple[tuple[str, LookUp], ...]
     code: str = ""
 
@@ -143,6 +131,16 @@ class Contract(_Part):
         """32 hex digits of all but the version and its threshold; equal ones are swappable."""
         rest = self.model_dump(mode="json", exclude=_OF_A_VERSION)
         return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()[:32]
+
+    @property
+    def spine_keys(self) -> tuple[str, ...]:
+        """What a caller must give: by it the row is found in the spine's table."""
+        return tuple(field.name for field in self.request if field.required)
+
+    @property
+    def spine_columns(self) -> tuple[str, ...]:
+        """What the spine's table gives where a caller does not."""
+        return tuple(field.name for field in self.request if not field.required)
 
     def definitions(self) -> dict[str, Definition]:
         """Feature table to what is looked up in it."""

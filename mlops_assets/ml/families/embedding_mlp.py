@@ -20,6 +20,7 @@ from mlops_assets.ml.families.base import (
     FeatureColumns,
     FitOptions,
     Labelled,
+    Rows,
     check_both_classes,
     choose_device,
     complete_params,
@@ -48,7 +49,7 @@ class EmbeddingMLPModel(EncodedModel):
 
     family: ClassVar[str] = NAME
 
-    def probability(self, frame: pl.DataFrame) -> np.ndarray:
+    def probability(self, frame: pl.DataFrame | Rows) -> np.ndarray:
         """P(label = 1) of each row."""
         import torch
 
@@ -166,7 +167,7 @@ def _network(encoder: Encoder, width: int, dropout: float) -> Module:
     return Network()
 
 
-def _tensors(encoder: Encoder, frame: pl.DataFrame) -> tuple[Tensor, Tensor]:
+def _tensors(encoder: Encoder, frame: pl.DataFrame | Rows) -> tuple[Tensor, Tensor]:
     import torch
 
     numbers = torch.from_numpy(encoder.standardised(frame).astype(np.float32))

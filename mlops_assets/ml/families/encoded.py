@@ -7,6 +7,7 @@ encoded frame into probabilities and which files hold its own weights.
 from __future__ import annotations
 
 import json
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 import polars as pl
 
-from mlops_assets.ml.families.base import FeatureColumns
+from mlops_assets.ml.families.base import FeatureColumns, Rows
 from mlops_assets.ml.families.encoders import Encoder
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ class EncodedModel(ABC):
         """Small facts about the fit."""
         return dict(self.facts)
 
-    def predict(self, frame: pl.DataFrame) -> np.ndarray:
+    def predict(self, frame: pl.DataFrame | Rows) -> np.ndarray:
         """P(label = 1) of each row: float64, shape (rows,); see `Model.predict`.
 
         Raises:
@@ -78,7 +79,7 @@ class EncodedModel(ABC):
         self.save_weights(folder)
 
     @abstractmethod
-    def probability(self, frame: pl.DataFrame) -> np.ndarray:
+    def probability(self, frame: pl.DataFrame | Rows) -> np.ndarray:
         """P(label = 1) of at least one row, unchecked: any float type, shape (rows,)."""
 
     @abstractmethod
@@ -97,9 +98,9 @@ def _few_threads(family: str, rows: int) -> Iterator[None]:
     """One OpenMP thread for few rows, in this thread of the process alone.
 
     Waking the others costs more than they save: on a busy machine a row of boosted trees takes
-    80 ms on two threads and 6 ms on one.
+    80 ms on two threads and 6 ms on one. A server has one from the start, and saves the asking.
     """
-    if rows >= _MANY_ROWS:
+    if rows >= _MANY_ROWS or os.environ.get("OMP_NUM_THREADS") == "1":
         yield
         return
     with _openmp(family).limit(limits=1, user_api="openmp"):

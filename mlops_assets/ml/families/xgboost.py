@@ -20,6 +20,7 @@ from mlops_assets.ml.families.base import (
     FeatureColumns,
     FitOptions,
     Labelled,
+    Rows,
     check_both_classes,
     choose_device,
     complete_params,
@@ -45,7 +46,7 @@ class XGBoostModel(EncodedModel):
 
     family: ClassVar[str] = NAME
 
-    def probability(self, frame: pl.DataFrame) -> np.ndarray:
+    def probability(self, frame: pl.DataFrame | Rows) -> np.ndarray:
         """P(label = 1) of each row."""
         # XGBoost computes in single precision whatever it is given; this halves what it reads.
         return self.booster.inplace_predict(self.encoder.matrix(frame, np.float32), missing=np.nan)
