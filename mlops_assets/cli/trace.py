@@ -16,6 +16,9 @@ from mlops_assets.cli.session import session
 from mlops_assets.components.ml_product.trace import ContentGone, Trace, UnknownPrediction
 from mlops_assets.components.ml_product.trace import trace as resolve
 from mlops_assets.stores.model_registry import DigestMismatch, VersionNotFound
+from mlops_assets.stores.offline_features import UnknownGeneration
+
+_UNRESOLVED = (UnknownPrediction, ContentGone, UnknownGeneration, VersionNotFound, DigestMismatch)
 
 
 def add_to(app: typer.Typer) -> None:
@@ -29,7 +32,8 @@ def trace(
 ) -> None:
     """Resolve an answer: model, training set, gates, features; and compute it again.
 
-    Ends with 1 where the id is unknown, or where the number does not come out again.
+    Answers of servers are known once their log is in the lake, some half a minute later. Ends
+    with 1 where the id is unknown, or where the number does not come out again.
 
         mlops trace flight_delays:2013-11-13:9E:2900:JFK:v1:r1
         mlops trace flight_delays:2013-11-13:9E:2900:JFK:v1:r1 --json
@@ -38,7 +42,7 @@ def trace(
         product = declared(opened, prediction_id.partition(":")[0])
         try:
             found = resolve(opened.lakehouse, opened.registry, product, prediction_id)
-        except (UnknownPrediction, ContentGone, VersionNotFound, DigestMismatch) as error:
+        except _UNRESOLVED as error:
             err.print(f"[red]{escape(str(error))}[/]", soft_wrap=True)
             raise typer.Exit(1) from None
     if as_json:

@@ -78,7 +78,7 @@ def requests_frame(requests: Sequence[str], types: Mapping[str, pl.DataType]) ->
 def offline(
     lake: Lakehouse,
     requests: pl.DataFrame,
-    spine: Spine,
+    spine: Spine | None,
     derive: Callable[[pl.LazyFrame], pl.LazyFrame],
     definitions: Mapping[str, Definition],
     known: Mapping[str, Known],
@@ -88,7 +88,7 @@ def offline(
     Args:
         lake: where the tables are.
         requests: what callers gave, in the types of the spine's table; null where they did not.
-        spine: what is filled in from its table.
+        spine: what is filled in from its table; None for nothing.
         derive: the problem's spine: gives `prediction_time`, look-up keys, on-demand features.
         definitions: feature table to what is looked up in it.
         known: table to what was known of it, the spine's among them.
@@ -97,10 +97,11 @@ def offline(
         The requests in their order, with all that they derive and look up.
 
     Raises:
-        KeyError: of a table that `known` lacks.
+        KeyError: a table that `known` lacks.
         TableNotFound: a table, or its version, is gone.
     """
-    rows = derive(_completed(lake, requests, spine, known[spine.table]).lazy()).collect()
+    completed = _completed(lake, requests, spine, known[spine.table]) if spine else requests
+    rows = derive(completed.lazy()).collect()
     for table, definition in definitions.items():
         there = known[table]
         rows = look_up(rows, _read(lake, table, there), definition)
@@ -115,8 +116,6 @@ def offline(
 def _completed(lake: Lakehouse, requests: pl.DataFrame, spine: Spine, there: Known) -> pl.DataFrame:
     """The requests, with the spine's columns where a caller gave none."""
     columns = list(spine.columns)
-    if not columns:
-        return requests
     planned = _read(lake, spine.table, there).select(*spine.keys, *columns).collect()
     planned = planned.unique(spine.keys, keep="last", maintain_order=True)
     given = requests.with_row_index(PLACE)

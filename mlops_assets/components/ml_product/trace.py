@@ -13,12 +13,15 @@ from typing import Any
 
 import polars as pl
 
-from mlops_assets.components.ml_product import feature_view
+from mlops_assets.components.ml_product import feature_view, requests
+from mlops_assets.components.ml_product.answers import held, offline_features, used_features
 from mlops_assets.components.ml_product.incumbent import GATE_RESULTS, PROMOTIONS
 from mlops_assets.components.ml_product.packaging import TOLERANCE
 from mlops_assets.components.ml_product.pins import SCORED, intervals
 from mlops_assets.components.ml_product.product import Product
 from mlops_assets.components.ml_product.training_set import DAY, made_of
+from mlops_assets.ml.families import FeatureColumns
+from mlops_assets.ml.skew import skew
 from mlops_assets.stores.content import content_hash
 from mlops_assets.stores.lakehouse import Lakehouse
 from mlops_assets.stores.model_registry import ModelRegistry, ModelVersion
@@ -85,34 +88,46 @@ def trace(store: Lakehouse, models: ModelRegistry, product: Product, prediction_
     Raises:
         UnknownPrediction: naming the tables that were searched and what an id looks like.
         ContentGone: its features are no longer in the lake.
+        UnknownGeneration: the lake has no record of the online store that answered.
         VersionNotFound, DigestMismatch: the registry has not its model as it was.
     """
-    path, answer = find(store, product, prediction_id)
+    path, rows = find(store, product, prediction_id)
+    answer = rows.row(0, named=True)
     version = models.get(product.name, answer["model_version"])
-    features = _of_batch(store, product, answer)
-    again = float(models.load(version).predict(features.row)[0])
-    columns = features.row.select(product.columns.names).row(0, named=True)
+    model = models.load(version)
+    features = (
+        _of_batch(store, product, answer)
+        if path == BATCH
+        else _of_online(store, product, rows, model.columns)
+    )
+    again = float(model.predict(features.row)[0])
+    used = features.row.select(model.columns.names).row(0, named=True)
     same = abs(again - answer["probability"]) <= TOLERANCE and not features.differing
     return Trace(
         prediction_id, product.name, path, answer, _described(models, version),
         made_of(store, product, int(version.tags["training_set_version"])),
         _rows(store, product.table(GATE_RESULTS), version, "judged_at"),
         _rows(store, product.table(PROMOTIONS), version, "decided_at"),
-        columns, dict(features.versions), features.content, dict(features.differing), again, same,
+        used, dict(features.versions), features.content, dict(features.differing), again, same,
     )  # fmt: skip
 
 
-def find(store: Lakehouse, product: Product, prediction_id: str) -> tuple[str, dict[str, Any]]:
-    """The path by which an answer was given, and its row."""
+def find(store: Lakehouse, product: Product, prediction_id: str) -> tuple[str, pl.DataFrame]:
+    """The path by which an answer was given, and its row; of online answers the one given."""
     asked = pl.col("prediction_id") == prediction_id
+    log = product.table(requests.NAME)
+    tables = [product.table(name) for name in SCORED]
     if day := _day(product, prediction_id):
         asked &= pl.col(DAY) == day  # chooses the partition to read
-    tables = [product.table(name) for name in SCORED]
+    else:
+        tables = [log, *tables]
     for table in tables:
         if store.exists(table):
             found = store.scan(table).filter(asked).collect()
+            if table == log:
+                found = found.filter(role=requests.ANSWER)
             if found.height:
-                return BATCH, found.row(0, named=True)
+                return ONLINE if table == log else BATCH, found.head(1)
     raise UnknownPrediction(
         f"no answer has the id {prediction_id!r}; searched were {', '.join(tables)}."
         f" {_example(store, tables)}"
@@ -135,6 +150,22 @@ def _of_batch(store: Lakehouse, product: Product, answer: Mapping[str, Any]) -> 
         f"{answer['prediction_id']} was made of the content {content} of {view} on {day}, which"
         f" {f'its versions {first} to {last} no longer give' if last >= first else 'its log lacks'}"
     )
+
+
+def _of_online(
+    store: Lakehouse, product: Product, rows: pl.DataFrame, columns: FeatureColumns
+) -> Features:
+    """The features that a server used, held against the offline path as of its generation."""
+    generation = rows["generation"][0]
+    known = held(store, product, generation)
+    used = used_features(rows, columns)
+    found = skew(used, offline_features(store, product, rows, known), columns)
+    differing = {
+        name: (one, other)
+        for name, one, other in found.select("feature", "used", "offline").iter_rows()
+    }
+    versions = {table: there.delta_version for table, there in known.items()}
+    return Features(used.drop("prediction_id"), versions, generation, differing)
 
 
 def _described(models: ModelRegistry, version: ModelVersion) -> dict[str, Any]:
