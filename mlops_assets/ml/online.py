@@ -9,10 +9,12 @@ are whole microseconds since 1970 (UTC). Pure functions; where the chunks lie is
 from __future__ import annotations
 
 import struct
+from abc import ABC, abstractmethod
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import datetime, timedelta
+from functools import partial
 from hashlib import blake2b
 from typing import Any
 
@@ -29,14 +31,18 @@ _HOUR = 3_600_000_000
 _STRETCHES = (None, 24 * _HOUR, 6 * _HOUR, _HOUR)
 """Lengths of a chunk's stretch of time, None for all of it; the first that fits is taken."""
 _LONGEST_KEY = 200
+_EXACT = 2**53
+"""Up to here whole numbers are exact as floating ones, as which polars divides them."""
 _US = timedelta(microseconds=1)
 _EPOCH = datetime.fromisoformat("1970-01-01T00:00:00+00:00")
 _TIME = pl.Datetime("us", "UTC")
 _NUMBERED = struct.Struct(">i").pack
+_FIRST, _LAST = -(2**30) * _HOUR, 2**30 * _HOUR
+_ONE = struct.Struct("<q").unpack_from
+_ENCODE = msgspec.msgpack.Encoder().encode
+_DECODE = msgspec.msgpack.Decoder(list).decode
 _KEY = "__key"
 _VALUES = (pl.Boolean, pl.String, pl.Null)
-
-Get = Callable[[bytes], bytes | None]
 
 
 @dataclass(frozen=True)
@@ -71,23 +77,18 @@ def microseconds(at: datetime) -> int:
     return (at - _EPOCH) // _US
 
 
-def key_of(values: Iterable[Any]) -> bytes | None:
-    """The key of an entity: equal for equal values only; None where one of them is null."""
-    parts = []
-    for value in values:
-        if value is None:
-            return None
-        # Text from JSON may hold half of a surrogate pair, which is nobody's key.
-        text = value.encode("utf-8", "surrogatepass") if type(value) is str else _text(value)
-        parts.append(b"%d:%b" % (len(text), text))
-    key = b"".join(parts)
+def key_of(values: tuple[Any, ...]) -> bytes | None:
+    """The key of an entity: equal for equal values only; None for what is nobody's key.
+
+    That is one with a null in it, and text that is none: half of a surrogate pair, from JSON.
+    """
+    if None in values:
+        return None
+    try:
+        key = _ENCODE(values)
+    except UnicodeEncodeError:
+        return None
     return key if len(key) <= _LONGEST_KEY else blake2b(key, digest_size=32).digest()
-
-
-def _text(value: Any) -> bytes:
-    if isinstance(value, datetime):
-        return b"%d" % microseconds(value)
-    return (value.isoformat() if isinstance(value, date) else str(value)).encode()
 
 
 def pack(table: pl.DataFrame, definition: Definition, chunk_rows: int = CHUNK_ROWS) -> Packed:
@@ -101,6 +102,7 @@ def pack(table: pl.DataFrame, definition: Definition, chunk_rows: int = CHUNK_RO
 
     Raises:
         TypeError: a sum is no whole number, or a key or a value is of a type that has no place.
+        ValueError: sums are too great to be divided exactly.
     """
     rows = _ordered(table, definition)
     columns = _columns(definition)
@@ -121,85 +123,109 @@ def pack(table: pl.DataFrame, definition: Definition, chunk_rows: int = CHUNK_RO
     return Packed(layout, chunks)
 
 
-@dataclass(frozen=True)
-class Reader:
-    """Reads the values of one table's definition from its chunks.
+class Reader(ABC):
+    """Reads the values of one table's definition from its chunks, for one row.
+
+    Args:
+        layout: how the chunks are to be read.
+        definition: what is looked up.
+        prefix: what the names of the table's chunks begin with where they lie.
 
     Raises:
         ValueError: the chunks do not hold what the definition reads.
     """
 
-    layout: Layout
-    definition: Definition
-
-    def __post_init__(self) -> None:
-        if self.layout.keys != self.definition.keys:
-            raise ValueError(f"is kept by {self.layout.keys}, and read by {self.definition.keys}")
-        wanted = _columns(self.definition)
-        if lost := sorted(set(wanted) - set(self.layout.columns)):
+    def __init__(self, layout: Layout, definition: Definition, prefix: bytes = b"") -> None:
+        if layout.keys != definition.keys:
+            raise ValueError(f"is kept by {layout.keys}, and read by {definition.keys}")
+        if lost := sorted(set(_columns(definition)) - set(layout.columns)):
             raise ValueError(f"is kept without {', '.join(lost)}, which the model reads")
+        self.definition = definition
+        self._places = {name: i for i, name in enumerate(layout.columns)}
+        self._stretch, self._ends = layout.stretch, layout.ends
+        self._backs: tuple[int, ...] = (0,)
+        self._numbered = partial(struct.Struct(f">{len(prefix)}si").pack, prefix)
+        self._all = self._numbered(0)
 
-    @property
-    def moments_back(self) -> tuple[int, ...]:
-        """How far before its own moment each chunk stands that a look-up reads (microseconds)."""
-        if isinstance(self.definition, Latest):
-            return (0,)
-        return (0, *(w // _US for w in self.definition.windows.values()))
+    @staticmethod
+    def of(layout: Layout, definition: Definition, prefix: bytes = b"") -> Reader:
+        """The reader of a definition."""
+        if isinstance(definition, Latest):
+            return LatestReader(layout, definition, prefix)
+        return TrailingReader(layout, definition, prefix)
 
     def names(self, key: bytes, at: int) -> list[bytes]:
         """The chunks that a look-up of a key at a moment reads."""
-        stretch, ends = self.layout.stretch, self.layout.ends
+        stretch, numbered = self._stretch, self._numbered
         if stretch is None:
-            return [_NUMBERED(0) + key] * len(self.moments_back)
-        return [_NUMBERED(_within(min(at - b, ends) // stretch)) + key for b in self.moments_back]
+            return [self._all + key]
+        if not _FIRST < at < _LAST:  # So far off there are no rows.
+            return [self._all + key] * len(self._backs)
+        at = min(at, self._ends)
+        return [numbered((at - back) // stretch) + key for back in self._backs]
 
-    def values(self, chunks: Sequence[bytes | None], at: int) -> tuple[Any, ...]:
+    @abstractmethod
+    def values(self, chunks: Sequence[bytes | None], at: int) -> Sequence[Any]:
         """The definition's features, in order, from the chunks that `names` asked for."""
-        if isinstance(self.definition, Latest):
-            return self._latest(chunks[0], at)
-        return self._trailing(chunks, at)
 
-    def _latest(self, chunk: bytes | None, at: int) -> tuple[Any, ...]:
-        definition = self.definition
-        assert isinstance(definition, Latest)
-        nothing = (None,) * len(definition.columns)
+
+class LatestReader(Reader):
+    """Reads `Latest`."""
+
+    def __init__(self, layout: Layout, definition: Latest, prefix: bytes = b"") -> None:
+        super().__init__(layout, definition, prefix)
+        self._nothing = (None,) * len(definition.columns)
+        self._ttl = None if definition.ttl is None else definition.ttl // _US
+        self._wanted = [self._places[column] for column in definition.columns.values()]
+
+    def values(self, chunks: Sequence[bytes | None], at: int) -> Sequence[Any]:
+        """See `Reader`."""
+        chunk = chunks[0]
         if chunk is None:
-            return nothing
-        (n,) = struct.unpack_from("<q", chunk)
+            return self._nothing
+        (n,) = _ONE(chunk)
         numbers = memoryview(chunk)[: 8 * (3 * n + 2)].cast("q")
         place = bisect_right(numbers, at, 1, n + 1) - 1
-        if place == 0:
-            return nothing
-        if definition.ttl is not None and at - numbers[n + place] > definition.ttl // _US:
-            return nothing
-        found = numbers[2 * n + place], numbers[2 * n + place + 1]
-        row = msgspec.msgpack.decode(memoryview(chunk)[found[0] : found[1]])
-        return tuple(row[self.layout.columns.index(c)] for c in definition.columns.values())
+        if place == 0 or (self._ttl is not None and at - numbers[n + place] > self._ttl):
+            return self._nothing
+        row = _DECODE(chunk[numbers[2 * n + place] : numbers[2 * n + place + 1]])
+        return [row[i] for i in self._wanted]
 
-    def _trailing(self, chunks: Sequence[bytes | None], at: int) -> tuple[Any, ...]:
-        definition = self.definition
-        assert isinstance(definition, Trailing)
-        places = {name: i for i, name in enumerate(self.layout.columns)}
-        now, *before = (
-            self._sums(chunk, at - back)
-            for chunk, back in zip(chunks, self.moments_back, strict=True)
-        )
+
+class TrailingReader(Reader):
+    """Reads `Trailing`."""
+
+    def __init__(self, layout: Layout, definition: Trailing, prefix: bytes = b"") -> None:
+        super().__init__(layout, definition, prefix)
+        self._backs = (0, *(window // _US for window in definition.windows.values()))
+        self._width = len(layout.columns)
+        self._row = struct.Struct(f"<{self._width}q").unpack_from
+        self._zeros = (0,) * self._width
+        self._ratios = [
+            (self._places[above], self._places[below])
+            for above, below in definition.ratios.values()
+        ]
+
+    def values(self, chunks: Sequence[bytes | None], at: int) -> Sequence[Any]:
+        """See `Reader`."""
+        if len(chunks) < len(self._backs):
+            chunks = [chunks[0]] * len(self._backs)
+        width, row, ratios = self._width, self._row, self._ratios
+        now: Sequence[int] = ()
         values: list[float | None] = []
-        for then in before:
-            for above, below in definition.ratios.values():
-                a, b = places[above], places[below]
-                count = now[b] - then[b]
-                values.append(float(now[a] - then[a]) / float(count) if count > 0 else None)
-        return tuple(values)
-
-    def _sums(self, chunk: bytes | None, at: int) -> Sequence[int]:
-        width = len(self.layout.columns)
-        if chunk is None:
-            return (0,) * width
-        numbers = memoryview(chunk).cast("q")
-        n = (len(numbers) - width) // (width + 1)
-        place = n + bisect_right(numbers, at, 0, n) * width
-        return numbers[place : place + width]
+        for chunk, back in zip(chunks, self._backs, strict=True):
+            sums: Sequence[int] = self._zeros
+            if chunk is not None:
+                numbers = memoryview(chunk).cast("q")
+                n = (len(numbers) - width) // (width + 1)
+                sums = row(chunk, 8 * (n + width * bisect_right(numbers, at - back, 0, n)))
+            if not now:
+                now = sums
+                continue
+            for above, below in ratios:
+                count = now[below] - sums[below]
+                values.append((now[above] - sums[above]) / count if count > 0 else None)
+        return values
 
 
 def _columns(definition: Definition) -> tuple[str, ...]:
@@ -259,6 +285,8 @@ def _sums(rows: pl.DataFrame, columns: Sequence[str]) -> Callable[[int, int, int
     sums = np.zeros((rows.height + 1, len(columns)), np.int64)
     for i, name in enumerate(columns):
         sums[1:, i] = rows[name].cast(pl.Int64).fill_null(0).cum_sum().to_numpy()
+        if rows[name].cast(pl.Float64).abs().sum() > _EXACT:
+            raise ValueError(f"the sums of {name!r} pass 2**53; keep them in a greater unit")
 
     def encode(first: int, at: int, end: int) -> bytes:
         return moments[at:end].tobytes() + (sums[at : end + 1] - sums[first]).tobytes()
@@ -283,8 +311,3 @@ def _values(rows: pl.DataFrame, columns: Sequence[str]) -> Callable[[int, int, i
         return np.concatenate(numbers).astype(np.int64).tobytes() + b"".join(rows)
 
     return encode
-
-
-def _within(number: int) -> int:
-    """A stretch's number as it fits into a name; so far off there are no rows."""
-    return max(-(2**31), min(number, 2**31 - 1))

@@ -2,60 +2,33 @@
 
 The same definitions read the store as read the lake. A row is a mapping by column, with the keys of
 the look-ups and `prediction_time` (UTC); nothing here is a frame, for one row has to take
-microseconds.
+microseconds. Where the store does not answer, a local copy does, and all that it gives is stale.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
 
-from mlops_assets.ml.online import Reader, key_of, microseconds
-from mlops_assets.ml.point_in_time import PREDICTION_TIME, Definition, Latest
-from mlops_assets.stores.online_store import OnlineStore, OnlineStoreError, Snapshot, chunk_key
+from mlops_assets.ml.point_in_time import Definition
+from mlops_assets.stores.online_plan import PLANNED, Looked, Plan, Spine
+from mlops_assets.stores.online_store import (
+    GenerationGone,
+    OnlineStore,
+    OnlineStoreError,
+    Snapshot,
+    copy,
+)
+
+__all__ = ["Looked", "OnlineFeatures", "Spine"]
 
 POLL_SECONDS = 1.0
 """How long a generation is taken to be the present one before the store is asked again."""
+REST_SECONDS = 1.0
+"""How long a store that did not answer is left alone while there is a copy."""
 
-
-@dataclass(frozen=True)
-class Spine:
-    """Columns of the spine that are looked up by others where the caller does not give them.
-
-    Attributes:
-        table: the spine's table.
-        keys: columns that the caller gives and that name a row.
-        columns: what is looked up by them.
-    """
-
-    table: str
-    keys: tuple[str, ...]
-    columns: tuple[str, ...]
-
-    @property
-    def definition(self) -> Latest:
-        """As a look-up: what is planned has no time before which it is unknown."""
-        return Latest(self.keys, {c: c for c in self.columns})
-
-
-@dataclass(frozen=True)
-class Looked:
-    """What was found for one row.
-
-    Attributes:
-        values: feature to value, in the order of the look-ups.
-        missing: features that are null.
-        stale: features of tables that end before the row's own time, or that an old copy gave.
-        generation: of the store that answered.
-    """
-
-    values: dict[str, Any]
-    missing: list[str]
-    stale: list[str]
-    generation: str
+T = TypeVar("T")
 
 
 class OnlineFeatures:
@@ -77,10 +50,11 @@ class OnlineFeatures:
         spine: Spine | None = None,
         copy: OnlineStore | None = None,
     ) -> None:
-        self._store, self._copy = store, copy
-        self._product, self._lookups, self._spine = product, dict(lookups), spine
-        self._plan: _Plan | None = None
-        self._asked = 0.0
+        self._spine = spine
+        self._product = product
+        self._first = _Source(store, product, lookups, spine, is_old=False)
+        self._second = _Source(copy, product, lookups, spine, is_old=True) if copy else None
+        self._rests_until = 0.0
 
     @property
     def snapshot(self) -> Snapshot:
@@ -89,128 +63,117 @@ class OnlineFeatures:
         Raises:
             OnlineStoreError: there is none.
         """
-        return self._current().snapshot
+        return self._answer(lambda store, plan: plan.snapshot)
+
+    @property
+    def generation(self) -> str:
+        """Its name; errors as in `snapshot`."""
+        return self.snapshot.generation
+
+    def keep_copy(self) -> None:
+        """Keep the present generation in the copy too; for a thread that calls it every second.
+
+        Raises:
+            OnlineStoreError: the store does not answer; the copy stays as it is.
+        """
+        if self._second is not None:
+            copy(self._first.store, self._second.store, self._product)
 
     def complete(self, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         """The rows with the spine's columns filled in where they are absent or null.
 
         Raises:
-            OnlineStoreError: the store does not answer.
+            OnlineStoreError: neither the store nor a copy answers.
         """
-        filled = [dict(row) for row in rows]
-        if self._spine is None:
-            return filled
-        plan = self._current()
-        lacking = [row for row in filled if any(row.get(c) is None for c in self._spine.columns)]
-        table = plan.tables[self._spine.table]
-        names = [table.names(row, 0) for row in lacking]
-        found = iter(self._store.get_many(plan.snapshot, [n for each in names for n in each]))
-        for row, each in zip(lacking, names, strict=True):
-            values = table.reader.values([next(found) for _ in each], 0) if each else ()
-            for column, value in zip(self._spine.columns, values, strict=False):
-                if row.get(column) is None:
-                    row[column] = value
-        for row in lacking:
-            for column in self._spine.columns:
-                row.setdefault(column, None)
+        spine = self._spine
+        if spine is None:
+            return [dict(row) for row in rows]
+        filled = [{**dict.fromkeys(spine.columns), **row} for row in rows]
+        lacking = [row for row in filled if None in [row[c] for c in spine.columns]]
+        if lacking:
+            planned = self._answer(lambda store, plan: _planned(store, plan, lacking))
+            for row, values in zip(lacking, planned, strict=True):
+                for column, value in zip(spine.columns, values, strict=True):
+                    if row[column] is None:
+                        row[column] = value
         return filled
 
     def look_up(self, rows: Sequence[Mapping[str, Any]]) -> list[Looked]:
         """The features of each row at its own `prediction_time`, by one request to the store.
 
         Raises:
-            OnlineStoreError: the store does not answer.
+            OnlineStoreError: neither the store nor a copy answers.
         """
-        plan = self._current()
-        ats = [_moment(row) for row in rows]
-        names = [
-            table.names(row, at) if at is not None else []
-            for row, at in zip(rows, ats, strict=True)
-            for table in plan.looked_up
-        ]
-        found = iter(self._store.get_many(plan.snapshot, [n for each in names for n in each]))
-        asked = iter(names)
-        return [plan.looked(at, asked, found) for at in ats]
+        return self._answer(lambda store, plan: _looked(store, plan, rows))
 
-    def _current(self) -> _Plan:
-        now = time.monotonic()
-        if self._plan is None or now - self._asked > POLL_SECONDS:
-            snapshot = self._store.snapshot(self._product)
-            if self._plan is None or snapshot.generation != self._plan.snapshot.generation:
-                self._plan = _Plan.of(snapshot, self._lookups, self._spine)
-            self._asked = now
-        return self._plan
-
-
-def _moment(row: Mapping[str, Any]) -> int | None:
-    at: datetime | None = row[PREDICTION_TIME]
-    return None if at is None else microseconds(at)
-
-
-@dataclass(frozen=True)
-class _Table:
-    """A table of the generation that answers, with all that does not depend on the row."""
-
-    number: int
-    reader: Reader
-    since: int | None
-    until: int | None
-
-    def names(self, row: Mapping[str, Any], at: int) -> list[bytes]:
-        """Keys of the chunks to read; none where it is sure that nothing is known."""
-        definition = self.reader.definition
-        key = key_of([row[k] for k in definition.keys])
-        if key is None or (self.since is not None and at < self.since):
-            return []
-        return [chunk_key(self.number, name) for name in self.reader.names(key, at)]
-
-
-@dataclass(frozen=True)
-class _Plan:
-    """A generation, ready to be read."""
-
-    snapshot: Snapshot
-    tables: dict[str, _Table]
-    looked_up: tuple[_Table, ...]
-
-    @classmethod
-    def of(
-        cls, snapshot: Snapshot, lookups: Mapping[str, Definition], spine: Spine | None
-    ) -> _Plan:
-        wanted = dict(lookups) | ({spine.table: spine.definition} if spine else {})
-        tables = {}
-        for name, definition in wanted.items():
-            held = snapshot.held.get(name)
-            if held is None:
-                raise OnlineStoreError(f"generation {snapshot.generation} lacks the table {name}")
+    def _answer(self, ask: Callable[[OnlineStore, Plan], T]) -> T:
+        first, second = self._first, self._second
+        if second is None:
+            return first.answer(ask)
+        if time.monotonic() >= self._rests_until:
             try:
-                reader = Reader(held.layout, definition)
-            except ValueError as error:
-                raise OnlineStoreError(
-                    f"generation {snapshot.generation}: {name} {error}"
-                ) from None
-            since, until = held.covered.known_from, held.covered.known_through
-            tables[name] = _Table(
-                held.number,
-                reader,
-                microseconds(since) if since else None,
-                microseconds(until) if until else None,
-            )
-        return cls(snapshot, tables, tuple(tables[name] for name in lookups))
+                return first.answer(ask)
+            except OnlineStoreError:
+                # Each request would wait for it anew.
+                self._rests_until = time.monotonic() + REST_SECONDS
+        return second.answer(ask)
 
-    def looked(self, at: int | None, asked: Any, found: Any) -> Looked:
-        values: dict[str, Any] = {}
-        stale: list[str] = []
-        for table in self.looked_up:
-            names = next(asked)
-            features = table.reader.definition.features
-            if names:
-                assert at is not None
-                row = table.reader.values([next(found) for _ in names], at)
-                values.update(zip(features, row, strict=True))
-            else:
-                values.update(dict.fromkeys(features))
-            if at is not None and table.until is not None and at > table.until:
-                stale.extend(features)
-        missing = [name for name, value in values.items() if value is None]
-        return Looked(values, missing, stale, self.snapshot.generation)
+
+class _Source:
+    """A store, and its present generation as far as it was asked."""
+
+    def __init__(
+        self,
+        store: OnlineStore,
+        product: str,
+        lookups: Mapping[str, Definition],
+        spine: Spine | None,
+        *,
+        is_old: bool,
+    ) -> None:
+        self.store = store
+        self._product, self._lookups, self._spine = product, dict(lookups), spine
+        self._is_old = is_old
+        self._plan: Plan | None = None
+        self._asked_at = 0.0
+
+    def answer(self, ask: Callable[[OnlineStore, Plan], T]) -> T:
+        """Ask the present generation; a newer one where it has gone meanwhile."""
+        try:
+            return ask(self.store, self._present())
+        except GenerationGone:
+            self._plan = None
+            return ask(self.store, self._present())
+
+    def _present(self) -> Plan:
+        now = time.monotonic()
+        plan = self._plan
+        if plan is None or now - self._asked_at > POLL_SECONDS:
+            snapshot = self.store.snapshot(self._product)
+            if plan is None or snapshot.generation != plan.snapshot.generation:
+                plan = Plan(snapshot, self._lookups, self._spine, is_old=self._is_old)
+            self._plan, self._asked_at = plan, now
+        return plan
+
+
+def _looked(store: OnlineStore, plan: Plan, rows: Sequence[Mapping[str, Any]]) -> list[Looked]:
+    names: list[bytes] = []
+    asked = [plan.names(row, names) for row in rows]
+    found = store.get_many(plan.snapshot, names)
+    looked, begin = [], 0
+    for at, counts in asked:
+        looked.append(plan.looked(at, counts, found, begin))
+        begin += sum(counts)
+    return looked
+
+
+def _planned(
+    store: OnlineStore, plan: Plan, rows: Sequence[Mapping[str, Any]]
+) -> list[Sequence[Any]]:
+    table = plan.spine
+    assert table is not None
+    names = [table.names(row, PLANNED) for row in rows]
+    found = iter(store.get_many(plan.snapshot, [name for each in names for name in each]))
+    return [
+        table.reader.values([next(found)], PLANNED) if each else table.nothing for each in names
+    ]

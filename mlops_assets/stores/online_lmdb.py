@@ -10,15 +10,19 @@ import fcntl
 import os
 import re
 import shutil
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
+from weakref import WeakValueDictionary
 
 import lmdb
 
 from mlops_assets.stores.online_store import (
+    DESCRIBED,
+    GenerationGone,
     OnlineStore,
     OnlineStoreError,
     Snapshot,
@@ -27,14 +31,14 @@ from mlops_assets.stores.online_store import (
     decode,
     described,
     encode,
+    require_all,
 )
 
-_ABOUT = b""
-"""Name of the file's own description; keys of chunks have two bytes and more."""
-_DESCRIBED = b"\x00"
 _POINTER = "present"
 _NAME = re.compile(r"[A-Za-z0-9_]+")
 _MARGIN = 2
+_ENVIRONMENTS: WeakValueDictionary[str, lmdb.Environment] = WeakValueDictionary()
+_OPENING = threading.Lock()
 
 
 class LmdbStore(OnlineStore):
@@ -68,9 +72,9 @@ class LmdbStore(OnlineStore):
             raise OnlineStoreError(f"the online store {self._folder} was opened to read only")
         with self._only_writer(snapshot.product) as folder:
             before = _pointed(folder)
-            if before == snapshot.generation:
-                return
             target = folder / snapshot.generation
+            if before == snapshot.generation and target.exists():
+                return
             if not target.exists():
                 _write(target, snapshot, chunks)
             _point(folder, snapshot.generation)
@@ -89,27 +93,28 @@ class LmdbStore(OnlineStore):
                     f" {product}/online_features"
                 )
             try:
-                about = self._read(product, generation, [_DESCRIBED])[0]
+                about = self._read(product, generation, [DESCRIBED])[0]
             except lmdb.Error:
                 continue  # It was replaced twice since the pointer was read.
             if about is not None:
                 return decode(about)
-        raise OnlineStoreError(f"generation {generation} of {product} is gone from {self._folder}")
+        raise GenerationGone(f"generation {generation} of {product} is gone from {self._folder}")
 
     def get_many(self, snapshot: Snapshot, keys: Sequence[bytes]) -> list[bytes | None]:
         """See `OnlineStore`."""
         try:
             return self._read(snapshot.product, snapshot.generation, keys)
         except lmdb.Error as error:
-            raise OnlineStoreError(
-                f"generation {snapshot.generation} of {snapshot.product}: {error}"
+            raise GenerationGone(
+                f"generation {snapshot.generation} of {snapshot.product} is gone from"
+                f" {self._folder}: {error}"
             ) from None
 
     def chunks(self, snapshot: Snapshot) -> Iterator[tuple[bytes, bytes]]:
         """See `OnlineStore`."""
         with self._environment(snapshot.product, snapshot.generation).begin() as reading:
             for key, value in reading.cursor():
-                if key != _DESCRIBED:
+                if key != DESCRIBED:
                     yield key, value
 
     def _read(self, product: str, generation: str, keys: Sequence[bytes]) -> list[bytes | None]:
@@ -120,8 +125,7 @@ class LmdbStore(OnlineStore):
     def _environment(self, product: str, generation: str) -> lmdb.Environment:
         found = self._open.get(generation)
         if found is None:
-            path = str(self._of(product) / generation)
-            found = lmdb.open(path, readonly=True, lock=False, create=False, max_dbs=0)
+            found = _opened(str(self._of(product) / generation))
             # Two are enough: that which answers, and the one before.
             self._open = dict([*self._open.items()][-1:]) | {generation: found}
         return found
@@ -140,14 +144,24 @@ class LmdbStore(OnlineStore):
             yield folder
 
 
+def _opened(path: str) -> lmdb.Environment:
+    """A generation to be read, opened once in this process: LMDB allows no second time."""
+    with _OPENING:
+        found = _ENVIRONMENTS.get(path)
+        if found is None:
+            found = lmdb.open(path, readonly=True, lock=False, create=False, max_dbs=0)
+            _ENVIRONMENTS[path] = found
+    return found
+
+
 def _write(target: Path, snapshot: Snapshot, chunks: Iterator[tuple[bytes, bytes]]) -> None:
     unfinished = target.with_name(f"{target.name}.unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
-    pairs = list(chunks)
+    pairs = require_all(snapshot, chunks)
     size = sum(len(k) + len(v) + 64 for k, v in pairs) * _MARGIN + len(pairs) * 4096 + 2**20
     with lmdb.open(str(unfinished), map_size=size, sync=False, lock=False) as environment:
         with environment.begin(write=True) as writing:
-            writing.put(_DESCRIBED, encode(snapshot))
+            writing.put(DESCRIBED, encode(snapshot))
             writing.cursor().putmulti(pairs)
         environment.sync(True)
     unfinished.replace(target)

@@ -16,7 +16,7 @@ import polars as pl
 from mlops_assets.ml.online import pack
 from mlops_assets.ml.point_in_time import AVAILABLE_AT, EVENT_TIME, Definition, days_back
 from mlops_assets.stores.lakehouse import Lakehouse
-from mlops_assets.stores.online_features import Spine
+from mlops_assets.stores.online_plan import Spine
 from mlops_assets.stores.online_store import Covered, Table
 
 DAY = "date"
@@ -56,6 +56,7 @@ def snapshot_of(
     if spine is not None:
         rows, covered = _read(lake, spine.table, first, last, zone)
         planned = rows.with_columns(_ALWAYS.alias(AVAILABLE_AT), _ALWAYS.alias(EVENT_TIME))
+        covered = replace(covered, known_from=None)  # It has days, and no moments.
         tables[spine.table] = Table(pack(planned, spine.definition), covered)
     return tables
 

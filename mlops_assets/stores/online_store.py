@@ -19,9 +19,16 @@ import msgspec
 
 from mlops_assets.ml.online import Layout, Packed
 
+DESCRIBED = b"\x00"
+"""Key of a generation's own description, beside its chunks, whose keys are longer."""
+
 
 class OnlineStoreError(RuntimeError):
     """The store cannot be reached, or does not have what was asked for."""
+
+
+class GenerationGone(OnlineStoreError):
+    """A generation was replaced, so that it is not there any more; ask for the present one."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +103,8 @@ class OnlineStore(ABC):
         """The chunks of a generation by their keys (see `chunk_key`), None where there is none.
 
         Raises:
-            OnlineStoreError: the generation is gone, or the store does not answer.
+            GenerationGone: it was replaced twice since.
+            OnlineStoreError: the store does not answer.
         """
 
     @abstractmethod
@@ -127,7 +135,7 @@ def open_store(uri: str, *, read_only: bool = False, timeout: float = 0.05) -> O
     if kind in ("redis", "rediss"):
         from mlops_assets.stores.online_redis import RedisStore
 
-        return RedisStore(uri, timeout=timeout)
+        return RedisStore(uri, timeout=timeout, read_only=read_only)
     raise ValueError(
         f"{without_password(uri)!r} is no online store; use lmdb:///folder or redis://host:port/0"
     )
@@ -166,6 +174,23 @@ def copy(source: OnlineStore, target: OnlineStore, product: str) -> Snapshot:
     snapshot = source.snapshot(product)
     target.write(snapshot, source.chunks(snapshot))
     return snapshot
+
+
+def require_all(
+    snapshot: Snapshot, chunks: Iterator[tuple[bytes, bytes]]
+) -> list[tuple[bytes, bytes]]:
+    """All chunks of a generation, in order.
+
+    Raises:
+        GenerationGone: some are not there: it is being replaced where they come from.
+    """
+    there = sorted(dict(chunks).items())
+    if len(there) != (wanted := sum(held.chunks for held in snapshot.held.values())):
+        raise GenerationGone(
+            f"generation {snapshot.generation} of {snapshot.product} gave {len(there)} of its"
+            f" {wanted} chunks"
+        )
+    return there
 
 
 def encode(snapshot: Snapshot) -> bytes:
