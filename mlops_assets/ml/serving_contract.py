@@ -10,9 +10,11 @@ import hashlib
 import json
 from collections.abc import Mapping
 from datetime import timedelta
+from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
+import polars as pl
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from mlops_assets.ml.point_in_time import Definition, Latest, Trailing
@@ -93,8 +95,8 @@ class Contract(_Part):
         device: "cpu", "cuda" (a server without a GPU refuses to start) or "auto".
         numeric, categorical: the model's features, in order.
         request: what a caller gives, in order.
-        on_demand: dotted name of the function from request rows to rows with entity keys,
-            `prediction_time`, look-up keys and on-demand features.
+        on_demand: dotted name of the function that gives the expressions (polars) by which a
+            request's row gets its `date`, `prediction_time`, look-up keys and on-demand features.
         spine_table: domain/table of the rows that can be asked for.
         entity_keys: its columns that identify a row, `date` among them.
         lookups: feature table and what is looked up in it, in order.
@@ -141,6 +143,16 @@ class Contract(_Part):
     def spine_columns(self) -> tuple[str, ...]:
         """What the spine's table gives where a caller does not."""
         return tuple(field.name for field in self.request if not field.required)
+
+    def expressions(self) -> list[pl.Expr]:
+        """The on-demand expressions, to be built once.
+
+        Raises:
+            ImportError, AttributeError: there is no such function.
+        """
+        module, _, name = self.on_demand.rpartition(".")
+        expressions: list[pl.Expr] = getattr(import_module(module), name)()
+        return expressions
 
     def definitions(self) -> dict[str, Definition]:
         """Feature table to what is looked up in it."""

@@ -31,13 +31,14 @@ OPEN, CLOSED = ".open", ".jsonl"
 _UTC = pl.Datetime("us", "UTC")
 SCHEMA: dict[str, Any] = {
     "prediction_id": pl.String, "received_at": _UTC, "product": pl.String, "request": pl.String,
-    "date": pl.Date, "as_of": _UTC, "features": pl.String, "missing": pl.List(pl.String),
+    "key": pl.String, "date": pl.Date, "as_of": _UTC, "features": pl.String,
+    "missing": pl.List(pl.String),
     "stale": pl.List(pl.String), "probability": pl.Float64, "decision": pl.Boolean,
     "threshold": pl.Float64, "model_version": pl.Int64, "digest": pl.String,
     "generation": pl.String, "contract_hash": pl.String, "role": pl.String, "arm": pl.String,
     "duration_us": pl.Int64,
 }  # fmt: skip
-"""Columns of a segment as a frame; `request` and `features` are JSON objects as text."""
+"""Columns of a segment as a frame; `request`, `key` and `features` are JSON objects as text."""
 
 
 class Record(msgspec.Struct):
@@ -47,8 +48,9 @@ class Record(msgspec.Struct):
         prediction_id: of the answer; a shadow's record has that of the answer that was given.
         received_at: when the request was read.
         product: whose model.
-        request: what the caller gave, by name, and what the spine gave in its place.
-        date: local day of the row, days since 1970; the first of the entity keys.
+        request: what the caller gave, by name.
+        key: the row's entity keys.
+        date: local day of the row, days since 1970.
         as_of: the row's own prediction time.
         features: the model's inputs by name, as they were used.
         missing: features that are null.
@@ -66,6 +68,7 @@ class Record(msgspec.Struct):
     received_at: int
     product: str
     request: dict[str, Any] | msgspec.Raw
+    key: dict[str, Any] | msgspec.Raw
     date: int
     as_of: int
     features: dict[str, Any] | msgspec.Raw
@@ -87,6 +90,7 @@ class _Read(Record):
     """A record whose JSON objects stay as they are."""
 
     request: msgspec.Raw
+    key: msgspec.Raw
     features: msgspec.Raw
 
 

@@ -267,8 +267,8 @@ def too_slow(world: World) -> Outcomes:
     """A good model, in a Bento whose code waits."""
     code = bento_source._code
 
-    def waiting(name: str) -> dict[str, bytes]:
-        files, path = code(name), "mlops_assets/ml/families/encoded.py"
+    def waiting(*modules: str) -> dict[str, bytes]:
+        files, path = code(*modules), "mlops_assets/ml/families/encoded.py"
         line = b"        if not frame.height:\n"
         wait = b"        import time; time.sleep(%r)\n" % SLEEP_SECONDS
         assert files[path].count(line) == 1

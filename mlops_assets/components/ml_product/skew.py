@@ -2,7 +2,7 @@
 
 Every logged request goes through the offline path once, on the versions of the tables that its
 online store was made of; features must be equal cell by cell, answers to 1e-6 (a row alone and a
-row in a batch may round differently). It reads the log's table, which nothing of training reads:
+row in a batch round differently). It reads the log's table, which nothing of training reads:
 the graph has no cycle. The check fails while any request of the newest day of traffic differs.
 """
 
@@ -24,9 +24,9 @@ from mlops_assets.components.ml_product.answers import (
     offline_features,
     used_features,
 )
-from mlops_assets.components.ml_product.packaging import TOLERANCE
 from mlops_assets.components.ml_product.product import Product
 from mlops_assets.components.resources import LakehouseResource, ModelRegistryResource
+from mlops_assets.ml.serving_gates import TOLERANCE
 from mlops_assets.ml.skew import SCHEMA as CELLS_SCHEMA
 from mlops_assets.ml.skew import skew
 from mlops_assets.stores.lakehouse import AlreadyCommitted, Commit, Lakehouse, TableNotFound
@@ -119,7 +119,7 @@ def skew_asset(product: Product) -> dg.AssetsDefinition:
                 CHECK,
                 asset=key,
                 blocking=True,
-                description="What servers used is what the offline path gives, exactly.",
+                description="What servers used is what the offline path gives, cell by cell.",
             )
         ],
         automation_condition=content_changed(),

@@ -16,11 +16,11 @@ import polars as pl
 from mlops_assets.components.ml_product import feature_view, requests
 from mlops_assets.components.ml_product.answers import held, offline_features, used_features
 from mlops_assets.components.ml_product.incumbent import GATE_RESULTS, PROMOTIONS
-from mlops_assets.components.ml_product.packaging import TOLERANCE
 from mlops_assets.components.ml_product.pins import SCORED, intervals
 from mlops_assets.components.ml_product.product import Product
 from mlops_assets.components.ml_product.training_set import DAY, made_of
 from mlops_assets.ml.families import FeatureColumns
+from mlops_assets.ml.serving_gates import TOLERANCE
 from mlops_assets.ml.skew import skew
 from mlops_assets.stores.content import content_hash
 from mlops_assets.stores.lakehouse import Lakehouse
