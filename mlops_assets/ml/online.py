@@ -161,8 +161,8 @@ class Reader(ABC):
             return [self._all + key]
         if not _FIRST < at < _LAST:  # So far off there are no rows.
             return [self._all + key] * len(self._backs)
-        at = min(at, self._ends)
-        return [numbered((at - back) // stretch) + key for back in self._backs]
+        ends = self._ends
+        return [numbered(min(at - back, ends) // stretch) + key for back in self._backs]
 
     @abstractmethod
     def values(self, chunks: Sequence[bytes | None], at: int) -> Sequence[Any]:
