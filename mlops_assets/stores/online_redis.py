@@ -12,6 +12,7 @@ from typing import Any
 
 import redis
 from redis.backoff import NoBackoff
+from redis.lock import Lock
 from redis.retry import Retry
 
 from mlops_assets.stores.online_store import (
@@ -30,7 +31,10 @@ from mlops_assets.stores.online_store import (
 )
 
 WRITER_SECONDS = 30
-"""How long Redis may take to answer who publishes or copies, and a publisher's lock lasts."""
+"""How long Redis may take to answer who publishes or copies.
+
+The lock of a publisher that was killed lasts as long.
+"""
 _BATCH = 1000
 
 
@@ -58,8 +62,9 @@ class RedisStore(OnlineStore):
         if self._read_only:
             raise OnlineStoreError(f"the online store {self._shown} was opened to read only")
         try:
-            with self._writer.lock(f"{_pointer(snapshot.product)}:writer", timeout=600):
-                self._publish(snapshot, chunks)
+            name = f"{_pointer(snapshot.product)}:writer"
+            with self._writer.lock(name, timeout=WRITER_SECONDS) as lock:
+                self._publish(snapshot, chunks, lock)
         except redis.RedisError as error:
             raise self._failed(error) from None
 
@@ -100,7 +105,9 @@ class RedisStore(OnlineStore):
         except redis.RedisError as error:
             raise self._failed(error) from None
 
-    def _publish(self, snapshot: Snapshot, chunks: Iterator[tuple[bytes, bytes]]) -> None:
+    def _publish(
+        self, snapshot: Snapshot, chunks: Iterator[tuple[bytes, bytes]], lock: Lock
+    ) -> None:
         client, pointer = self._writer, _pointer(snapshot.product)
         wanted = _hash(snapshot.product, snapshot.generation)
         before = client.get(pointer)
@@ -112,6 +119,7 @@ class RedisStore(OnlineStore):
             pairs = require_all(snapshot, chunks)
             for begin in range(0, len(pairs), _BATCH):
                 client.hset(wanted, mapping=dict(pairs[begin : begin + _BATCH]))
+                lock.reacquire()
             client.hset(wanted, DESCRIBED, encode(snapshot))
             if (there := client.hlen(wanted)) != fields:
                 raise OnlineStoreError(f"{wanted} in {self._shown} has {there} of {fields} fields")
