@@ -40,9 +40,16 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 _JSON = b"application/json"
 _JSON_HEADER = (b"content-type", _JSON)
+_CLOSE = (b"connection", b"close")
 _SOON = [(b"retry-after", b"1")]
 _logger = logging.getLogger("bentoml.tabular")
 _encode = msgspec.json.Encoder().encode
+
+
+class Drain:
+    """Whether this process is about to end: each answer then asks its caller to connect anew."""
+
+    begun = False
 
 
 class Refused(Exception):
@@ -138,6 +145,8 @@ class Endpoint:
         except Exception as error:
             answer, status, more = _failure(error)
             headers += more
+        if Drain.begun:
+            headers.append(_CLOSE)
         await _respond(send, status, answer, headers)
         self._metrics.request(path, status, time.perf_counter() - begun)
 

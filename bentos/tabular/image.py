@@ -13,14 +13,9 @@ from typing import Any
 
 from bentoml.images import Image
 
+from bentos.tabular.settings import VARIABLES
+
 PYTHON = "3.11"
-# One worker answers on one core; more threads would only contend. Polars keeps its own count.
-_ALWAYS = {
-    "OMP_NUM_THREADS": "1",
-    "OPENBLAS_NUM_THREADS": "1",
-    "POLARS_MAX_THREADS": "1",
-    "BENTOML_DO_NOT_TRACK": "True",
-}
 _GPU = {"NVIDIA_VISIBLE_DEVICES": "all", "NVIDIA_DRIVER_CAPABILITIES": "compute,utility"}
 
 
@@ -32,5 +27,5 @@ def image(requirements: Path) -> Image:
 
 def environment(device: str) -> list[Any]:
     """Return the variables of a server on "cpu", "cuda" or "auto", in an image or not."""
-    variables = _ALWAYS if device == "cpu" else _ALWAYS | _GPU
+    variables = VARIABLES if device == "cpu" else VARIABLES | _GPU
     return [{"name": name, "value": value} for name, value in variables.items()]

@@ -32,6 +32,8 @@ _TYPES = {
     "number": pl.Float64(),
     "datetime": pl.Datetime("us", "UTC"),
 }
+_MOST_KNOWN = 50_000
+"""Rows whose on-demand features are kept, some 50 MB."""
 _EPOCH_DAY = 719_163
 """1970-01-01 as Python counts days."""
 ANSWER, SHADOW = "answer", "shadow"
@@ -81,6 +83,7 @@ class Scorer:
         self._hash = contract.hash
         self._schema = {field.name: _TYPES[field.type] for field in contract.request}
         self._expressions = contract.expressions()
+        self._known: dict[tuple[Any, ...], dict[str, Any]] = {}
         self._log, self._lock = log, threading.Lock()
         self.serving = serving
 
@@ -111,8 +114,7 @@ class Scorer:
     def rows(self, given: Sequence[dict[str, Any]]) -> list[Row]:
         """The rows with their features, as the endpoint knows them now."""
         asked = [{name: utc(value) for name, value in each.items()} for each in given]
-        frame = pl.DataFrame(self._online.complete(asked), schema=self._schema)
-        derived = frame.with_columns(self._expressions).to_dicts()
+        derived = self._derived(self._online.complete(asked))
         looked_up = self._online.look_up(derived)
         names, keys = self._contract.features, self._contract.entity_keys
         rows = []
@@ -125,6 +127,24 @@ class Scorer:
                 Row(features, key, row[PREDICTION_TIME], missing, looked.stale, looked.generation)
             )
         return rows
+
+    def _derived(self, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+        """The rows with what the on-demand expressions give.
+
+        They follow from the row alone and cost a tenth of a millisecond, so that what was computed
+        for a row is kept: the same one is asked for again and again.
+        """
+        names = [tuple(row.values()) for row in rows]
+        lacking = {
+            name: row for name, row in zip(names, rows, strict=True) if name not in self._known
+        }
+        if lacking:
+            if len(self._known) > _MOST_KNOWN:
+                self._known.clear()
+            frame = pl.DataFrame(list(lacking.values()), schema=self._schema)
+            derived = frame.with_columns(self._expressions).to_dicts()
+            self._known.update(zip(lacking, derived, strict=True))
+        return [dict(self._known[name]) for name in names]
 
     def roll(self) -> None:
         """Close the log's segment where it is old; every second or so, from any thread."""

@@ -7,9 +7,13 @@ online store, the log, the lake and the registry are, see settings.py.
 
 from __future__ import annotations
 
+import atexit
 import gc
 import logging
+import shutil
+import tempfile
 import threading
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -28,7 +32,7 @@ from bentos.tabular.settings import Settings
 from bentos.tabular.versions import Versions
 from mlops_assets.ml.serving_contract import Contract
 from mlops_assets.stores.online_features import OnlineFeatures, Spine
-from mlops_assets.stores.online_store import open_store
+from mlops_assets.stores.online_store import OnlineStore, OnlineStoreError, open_store
 from mlops_assets.stores.request_log import RequestLog
 
 HERE = Path(__file__).parent
@@ -68,8 +72,15 @@ class Tabular:
         self._metrics = Metrics()
         self._versions = Versions(CONTRACT, HERE / "model", settings)
         spine = Spine(CONTRACT.spine_table, CONTRACT.spine_keys, CONTRACT.spine_columns)
-        store = open_store(settings.online_store, read_only=True)
-        self._online = OnlineFeatures(store, CONTRACT.product, CONTRACT.definitions(), spine)
+        self._online = OnlineFeatures(
+            open_store(settings.online_store, read_only=True),
+            CONTRACT.product,
+            CONTRACT.definitions(),
+            spine,
+            copy=_copy_of(settings.online_store),
+        )
+        with suppress(OnlineStoreError):  # Readiness says so, until the store is there.
+            self._online.keep_copy()
         log = RequestLog(settings.request_log, CONTRACT.product)
         self._scorer = Scorer(CONTRACT, self._online, log, self._versions.first())
         self._metrics.version.set(self._scorer.serving.champion.version)
@@ -114,7 +125,7 @@ class Tabular:
     def _housekeeping(self) -> None:
         """Once a second: roll the log, and take over what the registry's alias names."""
         while not self._end.wait(FOLLOW_SECONDS):
-            for duty in (self._scorer.roll, self._follow):
+            for duty in (self._scorer.roll, self._online.keep_copy, self._follow):
                 try:
                     duty()
                 except Exception as error:
@@ -138,6 +149,15 @@ class Tabular:
         self._metrics.swaps.inc()
         self._metrics.version.set(self._scorer.serving.champion.version)
         _logger.info("version %d serves", self._scorer.serving.champion.version)
+
+
+def _copy_of(uri: str) -> OnlineStore | None:
+    """A store of this process's own that answers where a remote one does not; None for LMDB."""
+    if uri.startswith("lmdb:"):
+        return None
+    folder = tempfile.mkdtemp(prefix="online-copy-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return open_store(f"lmdb://{folder}")
 
 
 _service: Any = Tabular

@@ -14,6 +14,15 @@ from typing import Literal
 
 Device = Literal["cpu", "cuda", "auto"]
 
+# One worker answers on one core; more threads would only contend. Polars keeps its own count.
+VARIABLES = {
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "POLARS_MAX_THREADS": "1",
+    "BENTOML_DO_NOT_TRACK": "True",
+}
+"""What a server's own environment has before anything is imported."""
+
 
 class SettingError(ValueError):
     """A variable of the environment is missing or cannot be used."""

@@ -126,8 +126,7 @@ class Versions:
     def champion_number(self) -> int | None:
         """Which version the alias names now; asks the registry, and loads nothing."""
         assert self._registry is not None
-        version = self._registry.champion(self._contract.product)
-        return version.version if version else None
+        return self._registry.alias_number(self._contract.product, CHAMPION)
 
     def asked(self) -> Serving:
         """What the registry and the lake ask for, loaded and tried.

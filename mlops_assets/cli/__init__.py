@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from mlops_assets.cli import cases, decide, doctor, flow, lake, plan, trace, ui, upkeep
+from mlops_assets.cli import cases, decide, doctor, flow, lake, plan, serve, trace, ui, upkeep
 
 app = typer.Typer(
     help="""An open MLOps platform: a lakehouse modeled as Dagster software-defined assets.
@@ -24,6 +24,7 @@ lake.add_to(app)
 decide.add_to(app)
 cases.add_to(app)
 ui.add_to(app)
+serve.add_to(app)
 upkeep.add_to(app)
 doctor.add_to(app)
 trace.add_to(app)

@@ -217,6 +217,17 @@ class ModelRegistry:
         """Return the version that `alias` names, or None."""
         return next((each for each in self.versions(product) if alias in each.aliases), None)
 
+    def alias_number(self, product: str, alias: str) -> int | None:
+        """Return the number that `alias` names, or None; asks for nothing else, to be often."""
+        from mlflow.exceptions import MlflowException
+
+        try:
+            return int(self._client.get_model_version_by_alias(product, alias).version)
+        except MlflowException as error:
+            if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+                return None
+            raise
+
     def champion(self, product: str) -> ModelVersion | None:
         """Return the version that serves, or None."""
         return self.by_alias(product, CHAMPION)
