@@ -24,7 +24,7 @@ from rich.table import Table
 
 from benchmarks.measure import Case, Check, Measured, in_own_process, measure
 
-NAMES = ("join", "delta", "training", "scoring", "drift", "demo")
+NAMES = ("join", "delta", "training", "scoring", "drift", "serving", "demo")
 COLUMNS = (
     "benchmark", "size", "ours s", "floor", "floor s", "ratio", "CPU ratio", "others", "peak MB",
     "same",
