@@ -3,7 +3,7 @@
     python -m benchmarks.load '{"port": 3000, "path": "/predict", "bodies": "bodies.json",
                                 "concurrency": 16, "requests": 2000, "seconds": 20, "first": 0}'
 
-The bodies are sent in turn, from the `first` on. It ends after so many requests or seconds, whichever comes first. The
+The bodies are sent in turn, from the `first` on. It ends after so many requests or seconds. The
 last line printed is JSON: seconds, answered, failed (other than 200, or cut off), latencies in ms.
 """
 

@@ -3,8 +3,9 @@
 Ours and the floor, an ASGI app written by hand for this product, are asked with flights: they look
 up, compute, predict and log each answer before it is sent. FastAPI, BentoML and MLflow, as their
 manuals have them, are given the features ready and log nothing. Ours keeps what follows from a row
-alone; "unseen rows" are each asked for once, with all that the spine knows given. CPU is that of the server and all
-its processes, on a core of its own where there is more than one; the load comes from another.
+alone; "unseen rows" are each asked for once, with all that the spine knows given. CPU is that of
+the server and all its processes, on a core of its own where there is more than one; the load comes
+from another.
 """
 
 from __future__ import annotations

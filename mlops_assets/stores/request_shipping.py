@@ -3,7 +3,8 @@
 Closed segments become rows of `<product>/requests` by commits that say how far each worker's
 segments are in the table; a segment that the table has adds nothing, whoever brings it and however
 often. A segment is removed only when it is found in the table, so that a kill at any moment leaves
-either the segment or its rows, and the next shipping goes on.
+either the segment or its rows, and the next shipping goes on. One that cannot be read is set aside
+as `.broken`.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ RECEIVED_ON = "received_on"
 BATCH = "batch"
 """Names the commit that brought a row."""
 SEGMENT = "segment"
+BROKEN = ".broken"
 MOST_BYTES = 64_000_000
 """Of log in one commit, some 40,000 requests with sixty features; at least one segment."""
 COLUMNS = {RECEIVED_ON: pl.Date, BATCH: pl.String, SEGMENT: pl.String, **SCHEMA}
@@ -30,26 +32,33 @@ COLUMNS = {RECEIVED_ON: pl.Date, BATCH: pl.String, SEGMENT: pl.String, **SCHEMA}
 
 @dataclass(frozen=True)
 class Shipped:
-    """What a shipping did: requests and segments new in the lake, segments removed, torn lines."""
+    """What a shipping did.
+
+    Attributes:
+        rows, segments: new in the lake.
+        removed: segments that are there now, or were already.
+        torn: lines that a kill cut short; nobody was given their answer.
+        broken: what is wrong with segments that were set aside.
+    """
 
     rows: int = 0
     segments: int = 0
     removed: int = 0
     torn: int = 0
+    broken: tuple[str, ...] = ()
 
     def __add__(self, other: Shipped) -> Shipped:
-        return Shipped(*(a + b for a, b in zip(self._all(), other._all(), strict=True)))
-
-    def _all(self) -> tuple[int, ...]:
-        return self.rows, self.segments, self.removed, self.torn
+        return Shipped(
+            self.rows + other.rows,
+            self.segments + other.segments,
+            self.removed + other.removed,
+            self.torn + other.torn,
+            self.broken + other.broken,
+        )
 
 
 def ship(lake: Lakehouse, folder: Path, product: str, table: str, run_id: str = "") -> Shipped:
-    """Bring the closed segments of a product into `table`, in commits of some MOST_BYTES.
-
-    Raises:
-        ValueError: naming a segment and a line that is no record; what came before is in the lake.
-    """
+    """Bring the closed segments of a product into `table`, in commits of some MOST_BYTES."""
     paths = closed_segments(folder, product)
     done = Shipped()
     for portion in _portions(paths):
@@ -59,16 +68,30 @@ def ship(lake: Lakehouse, folder: Path, product: str, table: str, run_id: str = 
 
 def _ship(lake: Lakehouse, table: str, paths: Sequence[Path], run_id: str) -> Shipped:
     """One commit, or none where all is there; then the segments, which now are, are removed."""
-    read = [read_segment(path) for path in paths if path.exists()]
+    read, broken = _read(paths)
     done = Shipped()
-    while waiting := _missing(lake, table, read):
+    while waiting := _missing(lake, table, list(read.values())):
         try:
             done = _commit(lake, table, waiting, run_id)
         except AlreadyCommitted:
             continue  # Another brought some of them meanwhile: look which are left.
-    for path in paths:
+    for path in read:
         path.unlink(missing_ok=True)
-    return done + Shipped(removed=len(read))
+    return done + Shipped(removed=len(read), broken=broken)
+
+
+def _read(paths: Sequence[Path]) -> tuple[dict[Path, Segment], tuple[str, ...]]:
+    """The segments that can be read; the others are set aside, and said why."""
+    read, broken = dict[Path, Segment](), list[str]()
+    for path in paths:
+        try:
+            read[path] = read_segment(path)
+        except FileNotFoundError:
+            continue  # Another shipper has brought and removed it.
+        except ValueError as error:
+            path.rename(path.with_suffix(BROKEN))
+            broken.append(str(error))
+    return read, tuple(broken)
 
 
 @dataclass(frozen=True)
@@ -126,7 +149,7 @@ def _commit(lake: Lakehouse, table: str, waiting: _Waiting, run_id: str) -> Ship
     note = f"{len(segments)} segments"
     commit = Commit(run_id=run_id, note=note, transactions=waiting.transactions)
     lake.append(table, rows, commit, by=RECEIVED_ON)
-    return Shipped(rows.height, len(segments), 0, sum(segment.torn for segment in segments))
+    return Shipped(rows.height, len(segments), torn=sum(each.torn for each in segments))
 
 
 def _portions(paths: Sequence[Path]) -> Iterator[list[Path]]:

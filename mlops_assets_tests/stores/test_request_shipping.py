@@ -27,7 +27,8 @@ RECEIVED = 1_375_700_000_000_000  # 5 August 2013
 def record(number, received=RECEIVED):
     return Record(
         prediction_id=f"{PRODUCT}:q:{number:06}", received_at=received + number, product=PRODUCT,
-        request={"carrier": "B6", "flight": 183}, date=15_922, as_of=RECEIVED,
+        request={"carrier": "B6", "flight": 183}, key={"carrier": "B6"}, date=15_922,
+        as_of=RECEIVED,
         features={"distance": 1089.0, "carrier": "B6"}, missing=["wind_gust_mph"], stale=[],
         probability=0.25, decision=False, threshold=0.3, model_version=1, digest="d",
         generation="g", contract_hash="c", role="answer", arm="champion", duration_us=300,
@@ -128,13 +129,16 @@ def test_a_torn_line_is_left_out_and_counted(lake, folder):
     assert worker.writable
 
 
-def test_a_file_that_was_changed_is_named_and_stays(lake, folder):
-    log(folder, range(3))
+def test_a_segment_that_was_changed_is_set_aside_and_holds_nothing_up(lake, folder):
+    log(folder, range(3), range(3, 5))
     segment = closed_segments(folder, PRODUCT)[0]
     segment.write_bytes(b"{}\n" + segment.read_bytes())
-    with pytest.raises(ValueError, match=f"{segment.name}, line 1 is no record"):
-        ship(lake, folder, PRODUCT, TABLE)
-    assert segment.exists()
+    done = ship(lake, folder, PRODUCT, TABLE)
+    assert (done.rows, done.removed) == (2, 1)
+    assert f"{segment.name}, line 1 is no record" in done.broken[0]
+    assert segment.with_suffix(".broken").exists()
+    assert shipped(lake) == ids(5)[3:]
+    assert ship(lake, folder, PRODUCT, TABLE) == Shipped()
 
 
 def test_a_commit_whose_stream_is_in_the_table_is_refused(lake):

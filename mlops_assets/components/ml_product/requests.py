@@ -12,10 +12,10 @@ import dagster as dg
 from mlops_assets.components.ml_product.online_features import NAME as ONLINE_FEATURES
 from mlops_assets.components.ml_product.product import Product
 from mlops_assets.components.ml_product.promotion import NAME as CHAMPION
-from mlops_assets.components.ml_product.sensors import INTERVAL_SECONDS, LOOP, request
+from mlops_assets.components.ml_product.sensors import ABOUT, ATTEMPTS, INTERVAL_SECONDS, LOOP
 from mlops_assets.components.resources import LakehouseResource, RequestLogResource
 from mlops_assets.stores.request_log import closed_segments
-from mlops_assets.stores.request_shipping import RECEIVED_ON, ship
+from mlops_assets.stores.request_shipping import BROKEN, RECEIVED_ON, ship
 
 NAME = "requests"
 ANSWER = "answer"
@@ -37,13 +37,13 @@ def requests_asset(product: Product) -> dg.AssetsDefinition:
         context: dg.AssetExecutionContext,
         lakehouse: LakehouseResource,
         request_log: RequestLogResource,
-    ) -> dg.MaterializeResult[Any]:
+    ) -> Iterator[Any]:
         store = lakehouse.store
         done = ship(store, request_log.path, product.name, table, context.run.run_id)
         there = store.exists(table)
         version = store.version(table) if there else None
         days = store.partitions(table, RECEIVED_ON) if there else []
-        return dg.MaterializeResult(
+        yield dg.MaterializeResult(
             data_version=dg.DataVersion(f"delta-{version}"),
             metadata={
                 "rows": done.rows,
@@ -55,6 +55,12 @@ def requests_asset(product: Product) -> dg.AssetsDefinition:
                 "delta_version": version,
             },
         )
+        if done.broken:
+            raise dg.Failure(
+                f"{product.name}: {'; '.join(done.broken[:3])}. {len(done.broken)} segments were"
+                f" set aside as *{BROKEN} in {request_log.path}; all others are in the lake.",
+                allow_retries=False,
+            )
 
     return asset
 
@@ -89,9 +95,22 @@ def requests_sensor(product: Product, job: Any) -> dg.SensorDefinition:
         elif _under_way(context.instance, job.name):
             yield dg.SkipReason(f"{len(segments)} segments wait; {job.name} is under way")
         else:
-            yield request(context.instance, job.name, segments[-1].stem)
+            yield _request(context.instance, job.name, segments[0].stem)
 
     return waiting
+
+
+def _request(instance: dg.DagsterInstance, job: str, oldest: str) -> Any:
+    """A run for what waits; not for ever where the oldest segment stays."""
+    ended = [dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
+    of_it = dg.RunsFilter(job_name=job, tags={ABOUT: oldest}, statuses=ended)
+    failed = len(instance.get_runs(of_it))
+    if failed >= ATTEMPTS:
+        return dg.SkipReason(f"{job} failed {failed} times on {oldest}; mend it and launch it")
+    # One thing to a loop in process, whichever segments wait: a server that goes on answering
+    # would keep it busy for ever.
+    key = f"{job}:waiting#{oldest}.{failed}"
+    return dg.RunRequest(run_key=key, job_name=job, tags={ABOUT: oldest})
 
 
 def _under_way(instance: dg.DagsterInstance, job: str) -> bool:
