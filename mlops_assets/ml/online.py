@@ -66,9 +66,16 @@ class Layout:
 
 @dataclass(frozen=True)
 class Packed:
-    """A table as chunks by key and stretch of time."""
+    """A table as chunks by name, which is of a key and a stretch of time.
+
+    Attributes:
+        layout: how the chunks are to be read.
+        keys: how many keys there are.
+        chunks: name to chunk.
+    """
 
     layout: Layout
+    keys: int
     chunks: Mapping[bytes, bytes]
 
 
@@ -120,7 +127,7 @@ def pack(table: pl.DataFrame, definition: Definition, chunk_rows: int = CHUNK_RO
         assert name is not None
         for number, at, end in _cut(moments, first, last, stretch, ends):
             chunks[_NUMBERED(number) + name] = encode(first, at, end)
-    return Packed(layout, chunks)
+    return Packed(layout, len(names), chunks)
 
 
 class Reader(ABC):

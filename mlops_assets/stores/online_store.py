@@ -19,6 +19,8 @@ import msgspec
 
 from mlops_assets.ml.online import Layout, Packed
 
+FORMAT = 1
+"""Of chunks and descriptions: content in another format is another generation."""
 DESCRIBED = b"\x00"
 """Key of a generation's own description, beside its chunks, whose keys are longer."""
 
@@ -62,6 +64,7 @@ class Held(msgspec.Struct, frozen=True):
     number: int
     layout: Layout
     covered: Covered
+    keys: int
     chunks: int
     bytes: int
 
@@ -143,7 +146,7 @@ def open_store(uri: str, *, read_only: bool = False, timeout: float = 0.05) -> O
 
 def described(product: str, tables: Mapping[str, Table], published_at: datetime) -> Snapshot:
     """A snapshot of tables under its generation: the hash of the chunks and of what they cover."""
-    digest = blake2b(digest_size=16)
+    digest = blake2b(b"%d" % FORMAT, digest_size=16)
     held = {}
     for number, (name, table) in enumerate(sorted(tables.items())):
         chunks, covered = table.packed.chunks, table.covered
@@ -151,8 +154,14 @@ def described(product: str, tables: Mapping[str, Table], published_at: datetime)
         digest.update(msgspec.json.encode(said))
         for key in sorted(chunks):
             digest.update(b"%d:%d:%b%b" % (len(key), len(chunks[key]), key, chunks[key]))
-        size = sum(map(len, chunks.values()))
-        held[name] = Held(number, table.packed.layout, covered, len(chunks), size)
+        held[name] = Held(
+            number,
+            table.packed.layout,
+            covered,
+            table.packed.keys,
+            len(chunks),
+            sum(map(len, chunks.values())),
+        )
     return Snapshot(digest.hexdigest(), product, published_at, held)
 
 
@@ -199,8 +208,18 @@ def encode(snapshot: Snapshot) -> bytes:
 
 
 def decode(text: bytes) -> Snapshot:
-    """A snapshot's description from JSON."""
-    return msgspec.json.decode(text, type=Snapshot)
+    """A snapshot's description from JSON.
+
+    Raises:
+        OnlineStoreError: it is in another format.
+    """
+    try:
+        return msgspec.json.decode(text, type=Snapshot)
+    except msgspec.DecodeError as error:
+        raise OnlineStoreError(
+            f"what is in the online store was published by other code ({error}); materialize the"
+            " product's online_features"
+        ) from None
 
 
 def without_password(uri: str) -> str:

@@ -15,6 +15,7 @@ import redis
 from mlops_assets.ml.online import pack
 from mlops_assets.ml.point_in_time import AVAILABLE_AT, EVENT_TIME, Latest
 from mlops_assets.stores.online_store import (
+    DESCRIBED,
     Covered,
     GenerationGone,
     OnlineStoreError,
@@ -218,3 +219,15 @@ def test_a_folder_that_is_none_is_refused(wrong):
 def test_a_product_cannot_leave_the_folder(tmp_path):
     with pytest.raises(ValueError, match="is no product's name"):
         open_store(f"lmdb://{tmp_path}").snapshot("../elsewhere")
+
+
+def test_what_other_code_has_published_is_named_and_replaced(server):
+    client = redis.Redis.from_url(server.uri)
+    client.flushall()
+    store = open_store(server.uri, timeout=5)
+    client.set(f"mlops:online:{PRODUCT}", "abc")
+    client.hset(f"mlops:online:{PRODUCT}:abc", DESCRIBED, b'{"generation": "abc"}')
+    with pytest.raises(OnlineStoreError, match=r"published by other code .*; materialize"):
+        store.snapshot(PRODUCT)
+    generation = store.publish(PRODUCT, {"a/b": table(1)}, NOW)
+    assert store.snapshot(PRODUCT).generation == generation

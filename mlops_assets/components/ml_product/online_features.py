@@ -20,7 +20,13 @@ from mlops_assets.components.resources import LakehouseResource, OnlineStoreReso
 from mlops_assets.stores.lakehouse import Commit, Lakehouse
 from mlops_assets.stores.online_features import Spine
 from mlops_assets.stores.online_snapshot import snapshot_of
-from mlops_assets.stores.online_store import Snapshot, Table, described, without_password
+from mlops_assets.stores.online_store import (
+    Snapshot,
+    Table,
+    all_chunks,
+    described,
+    without_password,
+)
 
 NAME = "online_features"
 _TIME = pl.Datetime("us", "UTC")
@@ -32,6 +38,7 @@ _SCHEMA: dict[str, Any] = {
     "first_day": pl.Date,
     "known_from": _TIME,
     "known_through": _TIME,
+    "keys": pl.Int64,
     "chunks": pl.Int64,
     "bytes": pl.Int64,
 }
@@ -97,7 +104,7 @@ def online_features_asset(product: Product) -> dg.AssetsDefinition:
         tables = newest_days(lakehouse.store, product)
         snapshot = described(product.name, tables, datetime.now(UTC))
         delta_version = _record(lakehouse.store, product, snapshot, context.run.run_id)
-        online_store.store.publish(product.name, tables, snapshot.published_at)
+        online_store.store.write(snapshot, all_chunks(snapshot, tables))
         seconds = time.perf_counter() - begun
         return dg.MaterializeResult(
             data_version=dg.DataVersion(snapshot.generation),
@@ -123,6 +130,7 @@ def rows_of(snapshot: Snapshot) -> pl.DataFrame:
             "first_day": held.covered.first_day,
             "known_from": held.covered.known_from,
             "known_through": held.covered.known_through,
+            "keys": held.keys,
             "chunks": held.chunks,
             "bytes": held.bytes,
         }
@@ -143,7 +151,7 @@ def _shown(snapshot: Snapshot, tables: Mapping[str, Table]) -> dict[str, Any]:
     rows = rows_of(snapshot).drop("generation", "published_at")
     return {
         "generation": snapshot.generation,
-        "keys": int(rows["chunks"].sum()),
+        "keys": int(rows["keys"].sum()),
         "bytes": int(rows["bytes"].sum()),
         "known_through": table(
             rows.select("table", "known_from", "known_through", "delta_version")
