@@ -100,11 +100,12 @@ class Tabular:
         self._scorer.close()
 
     def _service(self, settings: Settings) -> Service:
+        on_gpu = (settings.device or CONTRACT.device) != "cpu"
         described = document(CONTRACT, ROW, ROWS, tokens=bool(settings.tokens))
         return Service(
             contract=CONTRACT,
             settings=settings,
-            batcher=Batcher(self._scorer.answer, in_thread=CONTRACT.family in IN_THREAD),
+            batcher=Batcher(self._scorer.answer, in_thread=CONTRACT.family in IN_THREAD or on_gpu),
             metrics=self._metrics,
             document=msgspec.json.encode(described),
             row=ROW,

@@ -108,7 +108,7 @@ class Versions:
 
         Raises:
             MayNotServe: neither may serve.
-            ValueError: the model is not the contract's, or the device is not there.
+            ValueError: the model is not the contract's, or the GPU that it needs is not there.
         """
         if self._registry is not None:
             try:
@@ -186,6 +186,7 @@ class Versions:
         wanted = (self._contract.numeric, self._contract.categorical)
         if (model.columns.numeric, model.columns.categorical) != wanted:
             raise ValueError(f"the model reads {model.columns}, its contract says {wanted}")
+        model = model.on(self._settings.device or self._contract.device)
         # The first prediction also initialises the library; a row of nulls is a row.
         model.predict(Rows([dict.fromkeys(self._contract.features)]))
         return Loaded(version.version, version.digest, threshold, model, arm, share)

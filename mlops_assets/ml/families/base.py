@@ -155,6 +155,9 @@ class Model(Protocol):
     def save(self, folder: Path) -> None:
         """Write its files to an existing folder, none of them a pickle."""
 
+    def on(self, device: str) -> Model:
+        """The model predicting on "cpu", "cuda" or "auto"; see `EncodedModel.on`."""
+
     def description(self) -> dict[str, Any]:
         """Small facts about the fit, ready for JSON: rounds, device, and the like."""
 
@@ -239,7 +242,7 @@ def choose_device(family: str, device: str, gpu_is_there: Callable[[], bool] | N
     if device == "cpu" or (device == "auto" and gpu_is_there is None):
         return "cpu"
     if gpu_is_there is None:
-        raise ValueError(f"{family} fits on the CPU only: set device to 'cpu' or 'auto'")
+        raise ValueError(f"{family} runs on the CPU only: set device to 'cpu' or 'auto'")
     if gpu_is_there():
         return "cuda"
     if device == "auto":

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 import polars as pl
 
-from mlops_assets.ml.families.base import FeatureColumns, Rows
+from mlops_assets.ml.families.base import FeatureColumns, Rows, choose_device
 from mlops_assets.ml.families.encoders import Encoder
 
 if TYPE_CHECKING:
@@ -71,6 +71,24 @@ class EncodedModel(ABC):
                 "the fit has diverged, do not use this model"
             )
         return probability
+
+    def on(self, device: str) -> EncodedModel:
+        """The model predicting on "cpu" or "cuda"; "auto" takes a GPU that is there and of use.
+
+        Raises:
+            ValueError: "cuda", and there is no GPU or the family has no use for one.
+        """
+        chosen = choose_device(self.family, device, self.finds_gpu())
+        return self if chosen == "cpu" else self.on_gpu()
+
+    @classmethod
+    def finds_gpu(cls) -> Callable[[], bool] | None:
+        """What asks the family's library for a GPU; None for a family of the CPU only."""
+        return None
+
+    def on_gpu(self) -> EncodedModel:
+        """The model predicting on the GPU."""
+        raise NotImplementedError(f"{self.family} is of the CPU only")
 
     def save(self, folder: Path) -> None:
         """Write the encoder, the facts and the weights to an existing folder."""
