@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import bentoml
-import polars as pl
 
 from benchmarks.rivals import settings
-from mlops_assets.ml.families import load_model
+from mlops_assets.ml.families import Rows, load_model
 
 
 @bentoml.service
@@ -21,12 +20,8 @@ class Default:
 
     def __init__(self) -> None:
         self._model = load_model(Path(settings()["model"]))
-        columns = self._model.columns
-        self._schema: dict[str, Any] = dict.fromkeys(columns.numeric, pl.Float64())
-        self._schema |= dict.fromkeys(columns.categorical, pl.String())
 
     @bentoml.api
     def predict(self, features: dict[str, Any]) -> dict[str, float]:
         """The probability of one row."""
-        frame = pl.DataFrame([features], schema=self._schema)
-        return {"probability": float(self._model.predict(frame)[0])}
+        return {"probability": float(self._model.predict(Rows([features]))[0])}
