@@ -55,6 +55,7 @@ class OnlineFeatures:
         self._first = _Source(store, product, lookups, spine, is_old=False)
         self._second = _Source(copy, product, lookups, spine, is_old=True) if copy else None
         self._rests_until = 0.0
+        self._failed: OnlineStoreError | None = None
 
     @property
     def snapshot(self) -> Snapshot:
@@ -113,10 +114,14 @@ class OnlineFeatures:
         if time.monotonic() >= self._rests_until:
             try:
                 return first.answer(ask)
-            except OnlineStoreError:
+            except OnlineStoreError as error:
                 # Each request would wait for it anew.
                 self._rests_until = time.monotonic() + REST_SECONDS
-        return second.answer(ask)
+                self._failed = error
+        try:
+            return second.answer(ask)
+        except OnlineStoreError as error:
+            raise OnlineStoreError(f"{self._failed}; nor does its copy: {error}") from None
 
 
 class _Source:

@@ -200,6 +200,9 @@ def test_a_slow_redis_and_a_dead_one_leave_the_copy_to_answer_and_it_is_stale(se
 
     server.process.kill()
     server.process.wait()
+    empty = open_store(f"lmdb://{tmp_path / 'empty'}")
+    with pytest.raises(OnlineStoreError, match="nor does its copy: flight_delays has nothing"):
+        one(OnlineFeatures(reader, PRODUCT, LOOKUPS, SPINE, copy=empty))
     assert one(online).stale == [*fresh.values]
     with pytest.raises(OnlineStoreError, match="does not answer"):
         online.keep_copy()
