@@ -45,8 +45,9 @@ def calendar_features() -> list[pl.Expr]:
     """
     local = pl.col("scheduled_departure").dt.convert_time_zone(NEW_YORK)
     block = pl.col("scheduled_arrival") - pl.col("scheduled_departure")
+    # Not divided by 60: polars rounds that otherwise for one row than for many.
     return [
-        (local.dt.hour() + local.dt.minute() / 60).alias("scheduled_hour"),
+        (local.dt.hour() + local.dt.minute() * (1 / 60)).alias("scheduled_hour"),
         local.dt.weekday().cast(pl.Int8).alias("weekday"),
         block.dt.total_minutes().alias("scheduled_minutes"),
     ]
