@@ -87,13 +87,14 @@ def microseconds(at: datetime) -> int:
 def key_of(values: tuple[Any, ...]) -> bytes | None:
     """The key of an entity: equal for equal values only; None for what is nobody's key.
 
-    That is one with a null in it, and text that is none: half of a surrogate pair, from JSON.
+    That is one with a null in it, or with what no table holds but JSON may: half of a surrogate
+    pair, a number of more than 64 bits.
     """
     if None in values:
         return None
     try:
         key = _ENCODE(values)
-    except UnicodeEncodeError:
+    except (UnicodeEncodeError, OverflowError):
         return None
     return key if len(key) <= _LONGEST_KEY else blake2b(key, digest_size=32).digest()
 
