@@ -27,6 +27,7 @@ from bentos.tabular.rows import (
     many_problems,
     problems,
     utc,
+    whole_numbers,
 )
 from bentos.tabular.scoring import Asked
 from bentos.tabular.settings import Settings
@@ -179,36 +180,43 @@ class Endpoint:
         return scheme.lower() == b"bearer" and any(matches)
 
     async def _predict(self, body: bytes) -> bytes:
-        row = self._decoded(self._row, body, problems)
+        try:
+            row = self._row(body)
+        except _UNFIT as error:
+            row = self._second_look(body, error)
         (prediction,) = await self._ask([Asked.now(self._given(row))])
         self._metrics.answered((prediction,))
         return _encode(prediction)
 
     async def _predict_batch(self, body: bytes) -> bytes:
-        rows = self._decoded(self._rows, body, many_problems).rows
+        try:
+            rows = self._rows(body).rows
+        except _UNFIT as error:
+            rows = self._second_look(body, error, many=True).rows
         predictions = await self._ask([Asked.now(self._given(row)) for row in rows])
         self._metrics.answered(predictions)
         return _encode(Predictions(predictions))
 
-    def _decoded(
-        self,
-        decode: Callable[[bytes], Any],
-        body: bytes,
-        explain: Callable[[Contract, Any], Iterator[Problem]],
-    ) -> Any:
-        try:
-            return decode(body)
-        except (msgspec.ValidationError, OverflowError) as error:
-            wrong = str(error)
-        except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
-            raise Refused(400, f"the body is no JSON: {error}") from None
+    def _second_look(self, body: bytes, error: Exception, *, many: bool = False) -> Any:
+        """What does not fit at first: taken where it does after all, else refused by name."""
         assert self._started is not None
+        contract, wanted = self._started.contract, self._started.row
         try:
-            found = list(explain(self._started.contract, msgspec.json.decode(body)))
-        except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
-            raise Refused(400, f"the body is no JSON: {error}") from None
+            said = msgspec.json.decode(body)
+        except _UNREADABLE as unreadable:
+            raise Refused(400, f"the body is no JSON: {unreadable}") from None
+        if many:
+            wanted = self._started.rows
+            if isinstance(said, dict) and isinstance(said.get("rows"), list):
+                said["rows"] = [whole_numbers(contract, row) for row in said["rows"]]
+        else:
+            said = whole_numbers(contract, said)
+        try:
+            return msgspec.convert(said, wanted)
+        except (msgspec.ValidationError, OverflowError):
+            found = list((many_problems if many else problems)(contract, said))
         names = ", ".join(problem.field for problem in found[:5])
-        raise Refused(422, f"not as it must be: {names or wrong}", iter(found[:20]))
+        raise Refused(422, f"not as it must be: {names or error}", iter(found[:20]))
 
     def _given(self, row: Any) -> dict[str, Any]:
         given = msgspec.structs.asdict(row)
@@ -228,6 +236,8 @@ class Endpoint:
         return (503 if reasons else 200), body, [_JSON_HEADER]
 
 
+_UNREADABLE = (msgspec.DecodeError, RecursionError, UnicodeDecodeError)
+_UNFIT = (msgspec.ValidationError, OverflowError, *_UNREADABLE)
 _PROMETHEUS = CONTENT_TYPE_LATEST.encode()
 _ALLOW = [(b"allow", b"POST")]
 _CHALLENGE = b"www-authenticate"

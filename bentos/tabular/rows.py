@@ -69,6 +69,22 @@ def request_types(contract: Contract) -> tuple[Any, Any]:
     return row, many
 
 
+def whole_numbers(contract: Contract, body: Any) -> Any:
+    """A row with 3 for 3.0 in its whole numbers: to JSON, and to the document, they are the same.
+
+    Anything else is returned as it is.
+    """
+    if not isinstance(body, dict):
+        return body
+    whole = {field.name for field in contract.request if field.type == "integer"}
+    return {
+        name: int(value)
+        if name in whole and isinstance(value, float) and value.is_integer()
+        else value
+        for name, value in body.items()
+    }
+
+
 def problems(contract: Contract, body: Any, at: str = "") -> Iterator[Problem]:
     """What is wrong with a row that is JSON but does not fit its type, field by field."""
     if not isinstance(body, dict):
