@@ -223,6 +223,6 @@ def decode(text: bytes) -> Snapshot:
 
 
 def without_password(uri: str) -> str:
-    """An URI without a password, for messages."""
-    parts = urlsplit(uri)
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+    """An address as messages may show it."""
+    credentials, at, _ = urlsplit(uri).netloc.rpartition("@")
+    return uri.replace(credentials + at, "", 1) if at else uri

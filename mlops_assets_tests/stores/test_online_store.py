@@ -23,6 +23,7 @@ from mlops_assets.stores.online_store import (
     chunk_key,
     copy,
     open_store,
+    without_password,
 )
 from mlops_assets_tests.redis_server import PASSWORD, redis_server
 
@@ -208,6 +209,8 @@ def test_a_password_is_in_no_message(server):
     with pytest.raises(ValueError, match="'http://there/0' is no online store; use") as refused:
         open_store("http://user:secret@there/0")
     assert "secret" not in str(refused.value)
+    assert without_password("rediss://me:a:b@there:1/0?x=1") == "rediss://there:1/0?x=1"
+    assert without_password("lmdb:///var/online") == "lmdb:///var/online"
 
 
 @pytest.mark.parametrize("wrong", ["lmdb://relative/folder", "lmdb:folder"])
