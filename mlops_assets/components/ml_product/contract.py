@@ -13,7 +13,7 @@ from mlops_assets.components.tables.table_asset import TABLES
 from mlops_assets.ml.serving_contract import Contract, RequestField, look_ups
 from mlops_assets.stores.model_registry import ModelVersion
 
-_KINDS: dict[type[dy.Column], Literal["string", "integer", "number", "datetime"]] = {
+KINDS: dict[type[dy.Column], Literal["string", "integer", "number", "datetime"]] = {
     dy.String: "string",
     dy.Integer: "integer",
     dy.Int64: "integer",
@@ -21,6 +21,7 @@ _KINDS: dict[type[dy.Column], Literal["string", "integer", "number", "datetime"]
     dy.Float64: "number",
     dy.Datetime: "datetime",
 }
+"""Types of a column that a request can have."""
 
 
 def contract_of(product: Product, version: ModelVersion) -> Contract:
@@ -69,7 +70,7 @@ def request_fields(product: Product) -> tuple[RequestField, ...]:
 
 
 def _field(name: str, declared: d.RequestField, column: Any) -> RequestField:
-    kind = _KINDS.get(type(column))
+    kind = KINDS.get(type(column))
     if kind is None:
         raise TypeError(f"request field {name!r} is {type(column).__name__}, which JSON has not")
     return RequestField(

@@ -124,7 +124,7 @@ class Gates(Part):
 
 
 class RequestField(Part):
-    """A column of the spine's table as a caller of the endpoint sees it; its type is the table's."""
+    """A column of the spine's table as a caller of the endpoint sees it, of the table's type."""
 
     description: str = Field(default="", description="What it is, for the endpoint's document.")
     unit: str = Field(default="", description="Unit in words, as miles; empty where it has none.")
