@@ -6,6 +6,7 @@ import signal
 import time
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
+from functools import cache, partial
 from pathlib import Path
 
 import polars as pl
@@ -13,7 +14,8 @@ import pytest
 import redis
 
 from mlops_assets.ml.online import pack
-from mlops_assets.ml.point_in_time import AVAILABLE_AT, EVENT_TIME, Latest
+from mlops_assets.ml.point_in_time import AVAILABLE_AT, EVENT_TIME, PREDICTION_TIME, Latest
+from mlops_assets.stores.online_features import OnlineFeatures
 from mlops_assets.stores.online_store import (
     DESCRIBED,
     Covered,
@@ -139,17 +141,17 @@ def test_a_copy_is_the_same_generation_and_as_whole(uri, tmp_path):
     assert kept.snapshot(PRODUCT) == store.snapshot(PRODUCT)
 
 
-def publish_for_ever(uri, published):
+def publish_for_ever(uri, published, keys=3000, contents=4):
     store = open_store(uri, timeout=5)
-    tables = [{"a/b": table(n, keys=3000)} for n in range(4)]
+    packed = cache(partial(table, keys=keys))
     for n in range(1, 10_000):
-        store.publish(PRODUCT, tables[n % 4], NOW + timedelta(seconds=n))
+        store.publish(PRODUCT, {"a/b": packed(n % contents)}, NOW + timedelta(seconds=n))
         published.value = n
 
 
 def test_whoever_is_killed_while_publishing_leaves_a_whole_generation(uri, forked):
     whole = [table(n, keys=3000).packed.chunks for n in range(4)]
-    for wait in (0.0, 0.01, 0.02, 0.04, 0.08):
+    for wait in (0.0, 0.01, 0.03, 0.08):
         published = forked.Value("i", 0)
         publisher = forked.Process(target=publish_for_ever, args=(uri, published))
         publisher.start()
@@ -167,6 +169,26 @@ def test_whoever_is_killed_while_publishing_leaves_a_whole_generation(uri, forke
     generation = after.publish(PRODUCT, {"a/b": table(7)}, NOW)
     assert everything(after)[0] == generation
     _assert_nothing_is_left_but(uri, 2)
+
+
+def test_who_reads_while_generations_come_and_go_sees_one_of_them_whole(uri, forked):
+    published = forked.Value("i", 0)
+    publisher = forked.Process(target=publish_for_ever, args=(uri, published, 50, 10_000))
+    publisher.start()
+    while not published.value:
+        time.sleep(0.001)
+    online = OnlineFeatures(
+        open_store(uri, read_only=True, timeout=5), PRODUCT, {"a/b": DEFINITION}
+    )
+    rows = [{"key": key, PREDICTION_TIME: NOW} for key in range(50)]
+    seen = set()
+    deadline = time.monotonic() + 60
+    while len(seen) < 3 and time.monotonic() < deadline:
+        (values,) = {frozenset(each.values.items()) for each in online.look_up(rows)}
+        seen.add(values)
+    publisher.kill()
+    publisher.join()
+    assert len(seen) >= 3
 
 
 @pytest.fixture(scope="module")
