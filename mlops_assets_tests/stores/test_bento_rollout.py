@@ -46,7 +46,7 @@ def world(tmp_path_factory):
 
 
 @contextmanager
-def served(world, name, **more):
+def rolled_out(world, name, **more):
     """A rollout of the world's Bento, with a log of its own."""
     log = world.home / f"requests-{name}"
     environment = world.environment | {"MLOPS_REQUEST_LOG": str(log)} | more
@@ -54,6 +54,24 @@ def served(world, name, **more):
     with Rollout(world.bentos, 0, environment, world.home / "logs") as rollout:
         rollout.roll_out(world.built.tag)
         yield rollout, log
+
+
+@pytest.fixture(scope="module")
+def server(world):
+    """The one that most tests ask, one after the other: a start takes seconds."""
+    with rolled_out(world, "shared") as there:
+        yield there
+
+
+@pytest.fixture
+def served(world, server):
+    """The same, with version 1 serving."""
+    world.models.set_alias(PRODUCT, CHAMPION, 1)
+    end = time.monotonic() + 2 * SWAP_SECONDS
+    while post(server[0])[1]["model_version"] != 1:
+        assert time.monotonic() < end
+        time.sleep(0.1)
+    return server
 
 
 class Callers:
@@ -98,6 +116,13 @@ class Callers:
     def versions(self):
         return Counter(answer["model_version"] for answer in self.answers)
 
+    def wait_for_answers(self, number, seconds=60):
+        """Wait for so many more."""
+        wanted, end = len(self.answers) + number, time.monotonic() + seconds
+        while len(self.answers) < wanted:
+            assert time.monotonic() < end
+            time.sleep(0.01)
+
     def wait_for(self, version, seconds=SWAP_SECONDS + 5):
         """Seconds until an answer is of the version."""
         begun, seen = time.monotonic(), len(self.answers)
@@ -126,16 +151,18 @@ def post(rollout, body=ASKED[0]):
     return found
 
 
-def logged(log):
-    return [
-        row
-        for path in closed_segments(log, PRODUCT)
-        for row in read_segment(path).records.iter_rows(named=True)
-    ]
+def logged(log, since=0.0):
+    """Records of what was received since a time, of segments that are still written too."""
+    paths = [*closed_segments(log, PRODUCT), *(log / PRODUCT).glob("*.open")]
+    rows = [r for path in paths for r in read_segment(path).records.iter_rows(named=True)]
+    return [row for row in rows if row["received_at"].timestamp() >= since]
 
 
-def test_a_promotion_is_taken_over_and_rolled_back_under_load_without_a_failed_request(world):
-    with served(world, "swap") as (rollout, log), Callers(rollout.port) as callers:
+def test_a_promotion_is_taken_over_and_rolled_back_under_load_without_a_failed_request(
+    world, served
+):
+    (rollout, log), begun = served, time.time()
+    with Callers(rollout.port) as callers:
         for version in (2, 1, 2):
             world.models.set_alias(PRODUCT, CHAMPION, version)
             assert callers.wait_for(version) < SWAP_SECONDS + 2
@@ -146,71 +173,90 @@ def test_a_promotion_is_taken_over_and_rolled_back_under_load_without_a_failed_r
         time.sleep(0.5)
         assert {a["model_version"] for a in callers.answers[before:]} == {2}
         assert "mlops_swaps_refused_total 1.0" in get(rollout, "/metrics")[1]
-        callers.end.set()
     assert (callers.refused, callers.cut) == ([], 0)
     told = {answer["prediction_id"]: answer["model_version"] for answer in callers.answers}
     assert len(told) == len(callers.answers)
-    assert told.items() <= {r["prediction_id"]: r["model_version"] for r in logged(log)}.items()
+    kept = {row["prediction_id"]: row["model_version"] for row in logged(log, begun)}
+    assert told.items() <= kept.items()
 
 
-def test_a_registry_that_is_down_leaves_what_serves(world):
+def test_a_registry_that_is_down_leaves_what_serves(world, served):
+    rollout, _ = served
     database = world.home / "mlflow.db"
     aside = world.home / "mlflow.db.away"
-    with served(world, "down") as (rollout, _):
-        database.rename(aside)
-        try:
-            time.sleep(2.5)
-            assert post(rollout)[1]["model_version"] == 1
-            assert get(rollout, "/readyz")[0] == 200
-        finally:
-            aside.rename(database)
+    database.rename(aside)
+    try:
+        time.sleep(2.5)
+        assert post(rollout)[1]["model_version"] == 1
+        assert get(rollout, "/readyz")[0] == 200
+    finally:
+        aside.rename(database)
 
 
-def test_a_worker_that_is_killed_comes_back_and_no_answered_request_is_lost(world):
-    with served(world, "kill") as (rollout, log), Callers(rollout.port) as callers:
-        for _ in range(2):
-            seen = len(callers.answers)
-            while len(callers.answers) < seen + 50:
-                time.sleep(0.01)
-            os.kill(rollout.worker.process.pid, signal.SIGKILL)
-            rollout.worker.process.wait()
-            assert "was started again" in rollout.look()
-            seen = len(callers.answers)
-            while len(callers.answers) < seen + 50:
-                time.sleep(0.01)
-    assert callers.refused == []
-    assert callers.cut > 0
-    rows = logged(log)
-    kept = {row["prediction_id"] for row in rows}
-    assert len(kept) == len(rows)
-    assert {answer["prediction_id"] for answer in callers.answers} <= kept
-    # What was written and not answered was cut off by the kill: at most one a caller and kill.
-    assert len(rows) - len(callers.answers) <= callers.cut
-
-
-def test_a_disk_that_takes_no_more_refuses_requests_until_it_does(world):
+def test_a_disk_that_takes_no_more_refuses_requests_until_it_does(served):
     """The kernel refuses to let the log's file grow; it makes no difference who refuses."""
-    with served(world, "disk") as (rollout, log):
-        assert post(rollout)[0] == 200
-        process = psutil.Process(rollout.worker.process.pid)
-        process.rlimit(resource.RLIMIT_FSIZE, (1500, resource.RLIM_INFINITY))
+    (rollout, log), begun = served, time.time()
+    process = psutil.Process(rollout.worker.process.pid)
+    process.rlimit(resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))
+    try:
         status, answer = post(rollout)
         assert (status, "cannot be logged" in answer["error"]) == (503, True)
         status, said = get(rollout, "/readyz")
         assert (status, json.loads(said)["reasons"]) == (503, ["the request log cannot be written"])
+    finally:
         infinite = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
         process.rlimit(resource.RLIMIT_FSIZE, infinite)
-        end = time.monotonic() + 10
-        while get(rollout, "/readyz")[0] != 200:
-            assert time.monotonic() < end
-            time.sleep(0.1)
-        assert post(rollout)[0] == 200
-    assert len(logged(log)) == 2
+    end = time.monotonic() + 10
+    while get(rollout, "/readyz")[0] != 200:
+        assert time.monotonic() < end
+        time.sleep(0.1)
+    assert post(rollout)[0] == 200
+    assert len(logged(log, begun)) == 1
+
+
+def test_a_worker_that_is_killed_comes_back_and_no_answered_request_is_lost(served):
+    (rollout, log), begun = served, time.time()
+    with Callers(rollout.port) as callers:
+        callers.wait_for_answers(50)
+        os.kill(rollout.worker.process.pid, signal.SIGKILL)
+        rollout.worker.process.wait()
+        assert "was started again" in rollout.look()
+        callers.wait_for_answers(50)
+    assert callers.refused == []
+    assert callers.cut > 0
+    rows = logged(log, begun)
+    kept = {row["prediction_id"] for row in rows}
+    assert len(kept) == len(rows)
+    assert {answer["prediction_id"] for answer in callers.answers} <= kept
+    # What was written and not answered was cut off by the kill.
+    assert len(rows) - len(callers.answers) <= callers.cut
+
+
+def test_another_contract_is_rolled_out_beside_and_one_that_cannot_start_leaves_the_old(
+    world, served
+):
+    (rollout, log), begun = served, time.time()
+    other = edited(world, {"code": "another"}, "aa")
+    broken = edited(world, {"device": "cuda"}, "bb")
+    with pytest.raises(BentoError, match="finds no GPU"):
+        rollout.roll_out(broken)
+    old, first = rollout.worker, world.models.get(PRODUCT, 1)
+    with Callers(rollout.port) as callers:
+        world.tag(first, other, world.bentos.contract(other).hash)
+        try:
+            rollout.roll_out(other)
+            old.process.wait(timeout=30)
+            callers.wait_for_answers(50)
+        finally:
+            world.tag(first, world.built.tag, world.built.contract.hash)
+    assert rollout.worker.tag == other
+    assert (callers.refused, callers.cut) == ([], 0)
+    contracts = Counter(row["contract_hash"] for row in logged(log, begun))
+    assert contracts.keys() == {world.built.contract.hash, world.bentos.contract(other).hash}
 
 
 def test_a_shadow_never_answers_and_a_share_answers_its_own_keys(world):
-    beside = {"MLOPS_BESIDE": "2=share:0.5,3=shadow"}
-    with served(world, "beside", **beside) as (rollout, log):
+    with rolled_out(world, "beside", MLOPS_BESIDE="2=share:0.5,3=shadow") as (rollout, log):
         answers = [post(rollout, body)[1] for _ in range(2) for body in ASKED]
     told = [answer["model_version"] for answer in answers]
     assert told[: len(ASKED)] == told[len(ASKED) :]
@@ -223,30 +269,6 @@ def test_a_shadow_never_answers_and_a_share_answers_its_own_keys(world):
     by_id = {a["prediction_id"]: a["model_version"] for a in answers}
     for row in rows:
         assert (row["role"] == "answer") == (by_id[row["prediction_id"]] == row["model_version"])
-
-
-def test_another_contract_is_rolled_out_beside_and_one_that_cannot_start_leaves_the_old(world):
-    other = edited(world, {"spine_table": "air/schedule", "code": "another"}, "aa")
-    broken = edited(world, {"device": "cuda"}, "bb")
-    with served(world, "rollout") as (rollout, log):
-        with pytest.raises(BentoError, match="finds no GPU"):
-            rollout.roll_out(broken)
-        with Callers(rollout.port) as callers:
-            old = rollout.worker
-            world.tag(world.models.get(PRODUCT, 1), other, world.bentos.contract(other).hash)
-            try:
-                rollout.roll_out(other)
-                old.process.wait(timeout=30)
-                seen = len(callers.answers)
-                while len(callers.answers) < seen + 50:
-                    time.sleep(0.01)
-            finally:
-                built = world.built
-                world.tag(world.models.get(PRODUCT, 1), built.tag, built.contract.hash)
-        assert rollout.worker.tag == other
-        assert (callers.refused, callers.cut) == ([], 0)
-    contracts = Counter(row["contract_hash"] for row in logged(log))
-    assert contracts.keys() == {world.built.contract.hash, world.bentos.contract(other).hash}
 
 
 def edited(world, change, name):
