@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo
 
 import polars as pl
 
-from mlops_assets.ml.online import pack
+from mlops_assets.ml.online_pack import pack
 from mlops_assets.ml.point_in_time import AVAILABLE_AT, EVENT_TIME, Definition, days_back
 from mlops_assets.stores.lakehouse import Lakehouse
 from mlops_assets.stores.online_plan import Spine

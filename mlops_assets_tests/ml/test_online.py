@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
-from mlops_assets.ml.online import Reader, key_of, microseconds, pack
+from mlops_assets.ml.online import Reader, key_of, microseconds
+from mlops_assets.ml.online_pack import pack
 from mlops_assets.ml.point_in_time import (
     AVAILABLE_AT,
     EVENT_TIME,
@@ -31,6 +32,7 @@ VALUES = {"x": pl.Int64, "y": pl.Float64, "text": pl.String, "at": TIME, "yes": 
 RATIOS = {"late_rate": ("late", "arrivals"), "mean_delay": ("delay", "arrivals")}
 WINDOWS = {"2h": 2 * HOUR, "1d": 24 * HOUR, "just": timedelta(microseconds=1)}
 MOMENTS = [*range(0, 72 * 3600, 1800)]
+LONG = st.integers(-(2**63), 2**63 - 1)
 OFF = st.sampled_from([0, 0, 0, 1, -1])
 """Microseconds off a half hour: times tie, and fall just on the edges of windows and stretches."""
 
@@ -116,7 +118,7 @@ def test_the_latest_row_read_online_is_the_one_read_offline(spine, table, ttl, c
     assert_same(spine, table, Latest(KEYS, columns, ttl), chunk_rows)
 
 
-@given(st.lists(st.tuples(st.text(), st.text() | st.integers()), min_size=2, max_size=2))
+@given(st.lists(st.tuples(st.text(), st.text() | LONG), min_size=2, max_size=2))
 def test_only_equal_entities_have_equal_keys(pair):
     one, other = pair
     assert (key_of(one) == key_of(other)) == (one == other)
@@ -201,3 +203,15 @@ def test_not_a_number_stays_one():
     table = pl.DataFrame(rows, schema=TABLE | {"y": pl.Float64}, orient="row")
     spine = pl.DataFrame([("AA", 1, STARTS[0])], schema=SPINE, orient="row")
     assert_same(spine, table, Latest(KEYS, {"a": "y"}), 128)
+
+
+def test_a_busy_key_does_not_cut_a_hundred_thousand_quiet_ones_into_empty_chunks():
+    begin = STARTS[0]
+    busy = [("busy", 1, begin + timedelta(minutes=n), 1, 2, 3) for n in range(9 * 1440)]
+    quiet = [("quiet", n, begin, 1, 2, 3) for n in range(100_000)]
+    schema = {"carrier": pl.String, "flight": pl.Int64, AVAILABLE_AT: TIME} | SUMS
+    packed = pack(
+        pl.DataFrame([*busy, *quiet], schema=schema, orient="row"),
+        Trailing(KEYS, "p", RATIOS, WINDOWS),
+    )
+    assert len(packed.chunks) < 4 * (len(busy) + len(quiet))

@@ -8,7 +8,7 @@ from datetime import UTC, date, datetime, timedelta
 import polars as pl
 import pytest
 
-from mlops_assets.ml.online import pack
+from mlops_assets.ml.online_pack import pack
 from mlops_assets.ml.point_in_time import AVAILABLE_AT, EVENT_TIME, Latest, Trailing
 from mlops_assets.stores import online_features
 from mlops_assets.stores.lakehouse import Commit, Lakehouse

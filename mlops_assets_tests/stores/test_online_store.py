@@ -13,7 +13,7 @@ import polars as pl
 import pytest
 import redis
 
-from mlops_assets.ml.online import pack
+from mlops_assets.ml.online_pack import pack
 from mlops_assets.ml.point_in_time import AVAILABLE_AT, EVENT_TIME, PREDICTION_TIME, Latest
 from mlops_assets.stores.online_features import OnlineFeatures
 from mlops_assets.stores.online_store import (
