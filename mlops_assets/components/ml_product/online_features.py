@@ -88,7 +88,11 @@ def online_features_asset(product: Product) -> dg.AssetsDefinition:
     @product.asset(
         NAME,
         product.code_version(
-            snapshot_of, product.definitions, online_spine(product), product.serving.online_days
+            newest_days,
+            described,
+            product.definitions,
+            online_spine(product),
+            product.serving.online_days,
         ),
         kinds=("lmdb", "polars"),
         description="What is known of the newest days, by key, where the endpoint reads it.",
