@@ -127,12 +127,13 @@ class _Pins:
         answered = {generation for (generation,) in self._rows(requests.NAME, "generation")}
         held = ("published_at", "generation", "table", "delta_version")
         rows = self._rows(online_features.NAME, *held)
-        newest = sorted({(at, generation) for at, generation, *_ in rows})[-SERVED_GENERATIONS:]
+        published = sorted({(at, generation) for at, generation, *_ in rows})
+        served = {generation for _, generation in published[-SERVED_GENERATIONS:]}
         for _, generation, table, version in rows:
             what = f"generation {generation[:12]} of {name}'s online store"
             if generation in answered:
                 self._pin(table, version, f"requests were answered from {what}")
-            elif generation in {name for _, name in newest}:
+            elif generation in served:
                 self._pin(table, version, f"{what} is served")
 
     def _rows(self, name: str, *columns: str) -> list[tuple[Any, ...]]:

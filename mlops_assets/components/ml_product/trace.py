@@ -6,9 +6,10 @@ again from the very content it was made of, which the lake keeps: see pins.py.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from datetime import date
+from datetime import UTC, date, datetime
 from typing import Any
 
 import polars as pl
@@ -25,6 +26,7 @@ from mlops_assets.ml.skew import skew
 from mlops_assets.stores.content import content_hash
 from mlops_assets.stores.lakehouse import Lakehouse
 from mlops_assets.stores.model_registry import ModelRegistry, ModelVersion
+from mlops_assets.stores.request_shipping import RECEIVED_ON
 
 BATCH, ONLINE = "batch", "online"
 
@@ -116,18 +118,17 @@ def find(store: Lakehouse, product: Product, prediction_id: str) -> tuple[str, p
     """The path by which an answer was given, and its row; of online answers the one given."""
     asked = pl.col("prediction_id") == prediction_id
     log = product.table(requests.NAME)
-    tables = [product.table(name) for name in SCORED]
-    if day := _day(product, prediction_id):
-        asked &= pl.col(DAY) == day  # chooses the partition to read
-    else:
-        tables = [log, *tables]
+    tables = [log, *(product.table(name) for name in SCORED)]
+    # What an id says of its day chooses the partition to read.
+    received, day = _received_on(prediction_id), _day(product, prediction_id)
     for table in tables:
-        if store.exists(table):
-            found = store.scan(table).filter(asked).collect()
-            if table == log:
-                found = found.filter(role=requests.ANSWER)
-            if found.height:
-                return ONLINE if table == log else BATCH, found.head(1)
+        if not store.exists(table) or (table == log and received is None):
+            continue
+        by, when = (RECEIVED_ON, received) if table == log else (DAY, day)
+        rows = store.scan(table, first=when, last=when, by=by).filter(asked)
+        found = rows.filter(role=requests.ANSWER) if table == log else rows
+        if (answer := found.head(1).collect()).height:
+            return ONLINE if table == log else BATCH, answer
     raise UnknownPrediction(
         f"no answer has the id {prediction_id!r}; searched were {', '.join(tables)}."
         f" {_example(store, tables)}"
@@ -194,6 +195,15 @@ def _day(product: Product, prediction_id: str) -> date | None:
     try:
         return date.fromisoformat(parts[at]) if at else None
     except (ValueError, IndexError):
+        return None
+
+
+def _received_on(prediction_id: str) -> date | None:
+    """The UTC day on which a server received a request, if it is the id of an answer to one."""
+    found = re.fullmatch(r".*:q:([0-9a-f]{14})[0-9a-f]{16}", prediction_id)
+    try:
+        return datetime.fromtimestamp(int(found[1], 16) / 1e6, UTC).date() if found else None
+    except (ValueError, OverflowError):
         return None
 
 
