@@ -132,20 +132,19 @@ class Endpoint:
         begun = time.perf_counter()
         assert self._started is not None
         headers = [_JSON_HEADER]
+        self._waiting += 1
         try:
             self._admit(scope)
-            body = await _read(scope, receive, self._started.settings.body_bytes)
-            self._waiting += 1
-            try:
-                answer, status = await predict(body), 200
-            finally:
-                self._waiting -= 1
+            body = await _read(receive, self._started.settings.body_bytes)
+            answer, status = await predict(body), 200
         except Refused as refused:
             answer, status = refused.body, refused.status
             headers += refused.headers
         except Exception as error:
             answer, status, more = _failure(error)
             headers += more
+        finally:
+            self._waiting -= 1
         if Drain.begun:
             headers.append(_CLOSE)
         await _respond(send, status, answer, headers)
@@ -169,8 +168,8 @@ class Endpoint:
         if kind != _JSON and kind.partition(b";")[0].strip().lower() != _JSON:
             said = kind.decode("latin-1")[:80] or "nothing"
             raise Refused(415, f"the body is said to be {said}; send application/json")
-        if self._waiting >= self._started.settings.most_at_once:
-            raise Refused(429, f"{self._waiting} requests wait already; try again", (), _SOON)
+        if self._waiting > self._started.settings.most_at_once:
+            raise Refused(429, f"{self._waiting - 1} requests wait already; try again", (), _SOON)
 
     def _known(self, header: bytes) -> bool:
         scheme, _, token = header.partition(b" ")
@@ -259,7 +258,7 @@ def _failure(error: Exception) -> tuple[bytes, int, list[tuple[bytes, bytes]]]:
     return _encode(Refusal("the server failed; its log says why")), 500, []
 
 
-async def _read(scope: Scope, receive: Receive, most: int) -> bytes:
+async def _read(receive: Receive, most: int) -> bytes:
     message = await receive()
     body: bytes = message.get("body", b"")
     if not message.get("more_body"):

@@ -125,12 +125,17 @@ class Tabular:
 
     def _housekeeping(self) -> None:
         """Once a second: roll the log, and take over what the registry's alias names."""
+        told: dict[str, str] = {}
         while not self._end.wait(FOLLOW_SECONDS):
             for duty in (self._scorer.roll, self._online.keep_copy, self._follow):
                 try:
                     duty()
+                    told.pop(duty.__name__, None)
                 except Exception as error:
-                    _logger.warning("%s: %s", duty.__name__, error)
+                    # What goes on for hours is in the log once.
+                    if told.get(duty.__name__) != str(error):
+                        told[duty.__name__] = str(error)
+                        _logger.warning("%s: %s", duty.__name__, error)
 
     def _follow(self) -> None:
         if not self._follows:

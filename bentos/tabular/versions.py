@@ -126,7 +126,8 @@ class Versions:
     def champion_number(self) -> int | None:
         """Which version the alias names now; asks the registry, and loads nothing."""
         assert self._registry is not None
-        return self._registry.alias_number(self._contract.product, CHAMPION)
+        version = self._registry.named(self._contract.product, CHAMPION)
+        return version.version if version else None
 
     def asked(self) -> Serving:
         """What the registry and the lake ask for, loaded and tried.

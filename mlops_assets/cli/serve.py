@@ -12,7 +12,7 @@ import shlex
 import signal
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Annotated
 
 import typer
@@ -25,12 +25,12 @@ from mlops_assets.stores.bento_process import BentoError
 from mlops_assets.stores.bento_rollout import HOST, Rollout
 from mlops_assets.stores.bento_store import BentoStore
 from mlops_assets.stores.lakehouse import Lakehouse
-from mlops_assets.stores.model_registry import ModelRegistry, VersionNotFound
+from mlops_assets.stores.model_registry import CHAMPION, ModelRegistry, VersionNotFound
 from mlops_assets.stores.serving_truth import MayNotServe, serving_version
 
 LOOK_SECONDS = 1.0
-RETRY_SECONDS = 60.0
-"""After which a Bento that could not be rolled out is tried again."""
+RETRY_SECONDS = 15.0
+"""After which what serves is asked again, and a Bento that could not be rolled out is tried."""
 
 
 def add_to(app: typer.Typer) -> None:
@@ -71,26 +71,30 @@ def serve(
 
 def _follow(rollout: Rollout, lake: Lakehouse, models: ModelRegistry, product: str) -> None:
     """Roll out each champion that needs another Bento, for ever."""
-    left_alone: tuple[str, float] = ("", 0.0)
+    settled, again = "", 0.0
     while True:
         time.sleep(LOOK_SECONDS)
         if news := rollout.look():
             err.print(escape(news), soft_wrap=True)
-        try:
+        # To ask what is named is cheap; whether it may serve is asked once for each name. Where
+        # that cannot be asked the server's log says why, and what serves goes on.
+        with suppress(Exception):
+            named = models.named(product, CHAMPION)
+            state = repr(named and (named.version, named.tags.get("bento")))
+            if state == settled and time.monotonic() < again:
+                continue
+            settled, again = state, time.monotonic() + RETRY_SECONDS
             tag, contract = _wanted(lake, models, product)
-        except Exception:  # noqa: S112  The server says why in its log, and what serves goes on.
-            continue
-        worker = rollout.worker
-        if worker is None or contract == worker.contract:
-            continue
-        if tag == left_alone[0] and time.monotonic() < left_alone[1]:
-            continue
-        try:
-            rollout.roll_out(tag)
-            out.print(f"{tag} answers now")
-        except (BentoError, LookupError) as error:
-            left_alone = (tag, time.monotonic() + RETRY_SECONDS)
-            err.print(f"[red]{escape(str(error))}[/]", soft_wrap=True)
+            if rollout.worker is not None and contract != rollout.worker.contract:
+                _roll_out(rollout, tag)
+
+
+def _roll_out(rollout: Rollout, tag: str) -> None:
+    try:
+        rollout.roll_out(tag)
+        out.print(f"{tag} answers now")
+    except (BentoError, LookupError) as error:
+        err.print(f"[red]{escape(str(error))}[/]", soft_wrap=True)
 
 
 def _wanted(lake: Lakehouse, models: ModelRegistry, product: str) -> tuple[str, str]:

@@ -217,12 +217,15 @@ class ModelRegistry:
         """Return the version that `alias` names, or None."""
         return next((each for each in self.versions(product) if alias in each.aliases), None)
 
-    def alias_number(self, product: str, alias: str) -> int | None:
-        """Return the number that `alias` names, or None; asks for nothing else, to be often."""
+    def named(self, product: str, alias: str) -> ModelVersion | None:
+        """Return the version that `alias` names now, or None: one small query, to be made often.
+
+        The version's own `aliases` are not asked for.
+        """
         from mlflow.exceptions import MlflowException
 
         try:
-            return int(self._client.get_model_version_by_alias(product, alias).version)
+            return _version(self._client.get_model_version_by_alias(product, alias), {})
         except MlflowException as error:
             if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
                 return None

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import threading
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 from bentos.tabular.batching import MOST_ROWS, Batcher
+from bentos.tabular.endpoint import Endpoint, Service
+from bentos.tabular.metrics import Metrics
+from bentos.tabular.rows import request_types
 from bentos.tabular.settings import Beside, SettingError, Settings
 from bentos.tabular.versions import Loaded, Serving
+from mlops_assets_tests.late_flights import contract, requests
 
 HOME = {"MLOPS_HOME": "/var/lib/mlops"}
 
@@ -122,6 +128,42 @@ def test_an_error_is_everybodys_of_that_batch_and_nobody_elses(in_thread):
     answers = asked(batcher, [13])
     assert isinstance(answers[0], ArithmeticError)
     assert asked(Batcher(answer, in_thread=in_thread), [1]) == [[1]]
+
+
+def test_more_requests_than_may_wait_are_refused_and_an_error_within_tells_nothing():
+    said = contract()
+    row, rows = request_types(said)
+    settings = replace(Settings.read(HOME), most_at_once=2)
+    body = json.dumps(requests()[0]).encode()
+
+    def fails(asked):
+        raise RuntimeError("a secret of the process")
+
+    batcher = Batcher(fails, in_thread=True)
+    service = Service(said, settings, batcher, Metrics(), b"{}", row, rows, list)
+
+    async def ask(endpoint):
+        sent = []
+
+        async def receive():
+            return {"type": "http.request", "body": body}
+
+        async def send(message):
+            sent.append(message)
+
+        headers = [(b"content-type", b"application/json; charset=utf-8")]
+        scope = {"type": "http", "method": "POST", "path": "/predict", "headers": headers}
+        await endpoint(scope, receive, send)
+        return sent[0]["status"], sent[1]["body"]
+
+    async def ask_three():
+        endpoint = Endpoint(None, lambda: service)
+        return await asyncio.gather(*(ask(endpoint) for _ in range(3)))
+
+    answers = asyncio.run(ask_three())
+    assert [status for status, _ in answers] == [500, 500, 429]
+    assert not [body for _, body in answers if b"secret" in body or b"Traceback" in body]
+    assert b'mlops_requests_total{path="/predict",status="429"} 1.0' in service.metrics.text()
 
 
 # --- whose answer a key gets -----------------------------------------------------------------
