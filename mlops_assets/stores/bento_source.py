@@ -63,6 +63,12 @@ def source_version(files: Mapping[str, bytes]) -> str:
     return combine(**{path: hashlib.sha256(content).hexdigest() for path, content in files.items()})
 
 
+def service_version() -> str:
+    """Return the version of the service alone, which a change of its code changes."""
+    folder = _folder("bentos") / "tabular"
+    return source_version({path.name: path.read_bytes() for path in sorted(folder.glob("*.py"))})
+
+
 def _code(*roots: str) -> dict[str, bytes]:
     """Return these modules and all of ours that they import, with the packages they lie in."""
     found: dict[str, bytes] = {}

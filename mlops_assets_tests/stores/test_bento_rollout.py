@@ -20,6 +20,7 @@ from mlops_assets.stores.bento_process import BentoError
 from mlops_assets.stores.bento_rollout import Rollout
 from mlops_assets.stores.model_registry import CHAMPION
 from mlops_assets.stores.request_log import closed_segments, read_segment
+from mlops_assets.stores.serving_truth import MayNotServe, beside_version, predecessor
 from mlops_assets_tests.late_flights import PRODUCT, World, requests
 
 pytestmark = pytest.mark.slow
@@ -269,6 +270,19 @@ def test_a_shadow_never_answers_and_a_share_answers_its_own_keys(world):
     by_id = {a["prediction_id"]: a["model_version"] for a in answers}
     for row in rows:
         assert (row["role"] == "answer") == (by_id[row["prediction_id"]] == row["model_version"])
+
+
+def test_who_may_run_beside_the_champion(world):
+    lake, models = world.lake, world.models
+    assert predecessor(lake, models, PRODUCT, models.get(PRODUCT, 1)).version == 2
+    assert predecessor(lake, models, PRODUCT, models.get(PRODUCT, 2)).version == 1
+    assert beside_version(lake, models, PRODUCT, 2, answers=True).version == 2
+    assert beside_version(lake, models, PRODUCT, 3, answers=False).version == 3
+    with pytest.raises(MayNotServe, match="3 may not answer a share: promotion: nobody"):
+        beside_version(lake, models, PRODUCT, 3, answers=True)
+    unjudged = world.register(4).version
+    with pytest.raises(MayNotServe, match="may not shadow: .*: not judged"):
+        beside_version(lake, models, PRODUCT, unjudged, answers=False)
 
 
 def edited(world, change, name):

@@ -25,6 +25,7 @@ from mlops_assets.components.resources import (
     ModelRegistryResource,
 )
 from mlops_assets.ml.gates import TRIED
+from mlops_assets.stores.bento_source import service_version
 from mlops_assets.stores.bento_store import BentoBuild, BentoStore
 from mlops_assets.stores.content import combine
 from mlops_assets.stores.lakehouse import Commit
@@ -56,7 +57,7 @@ def bento_asset(product: Product) -> dg.AssetsDefinition:
 
     @product.asset(
         NAME,
-        product.code_version(build, product.columns, try_out, product.serving),
+        product.code_version(build, product.columns, try_out, product.serving, service_version()),
         kinds=["bentoml"],
         description="The candidate as a Bento: built, started, and tried on real requests.",
         deps=[product.key(CANDIDATE), product.key(EVALUATION)],
