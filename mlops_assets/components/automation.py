@@ -58,10 +58,12 @@ class CodeDiffers(_FromProvenance):
 class InputsDiffer(_FromProvenance):
     """An input's content is not that of which a partition, which is there, was made.
 
-    `watched` names the inputs to look at, "domain/table"; none for all of them.
+    `watched` names the inputs to look at, "domain/table"; none for all of them. `waits` says
+    whether it takes all of an input's days before the asset is made for the first time.
     """
 
     watched: tuple[str, ...] = ()
+    waits: bool = True
 
     def holds(self, provenance: Provenance, spec: dg.AssetSpec) -> Iterable[Partition]:
         """See the class."""
@@ -108,7 +110,7 @@ def days_changed() -> Condition:
     For an asset without partitions that does not wait for days which have not come; it waits while
     any input is about to be made.
     """
-    due = Condition.missing() | CodeDiffers() | InputsDiffer()
+    due = Condition.missing() | CodeDiffers() | InputsDiffer(waits=False)
     at_rest = (
         Condition.all_deps_match(~Condition.missing())
         & ~Condition.any_deps_in_progress()

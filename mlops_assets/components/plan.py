@@ -152,7 +152,8 @@ class _Planning:
                 wanted = {p for p in (every if read is None else read) if p in every}
             if coming & wanted:
                 pending.append(name)
-            if wanted - coming - there.keys():
+            lacking = wanted - coming - there.keys()
+            if lacking and (inputs is None or inputs.waits or lacking == wanted):
                 absent.append(name)
         return pending, absent
 

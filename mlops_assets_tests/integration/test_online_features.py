@@ -17,11 +17,12 @@ from mlops_assets.components.ml_product.online_features import (
     online_spine,
     versions_of,
 )
+from mlops_assets.components.plan import plan
 from mlops_assets.defs.nyc_flights.expressions import two_hours_before_departure
 from mlops_assets.local import online_store_uri, prepare, repository
 from mlops_assets.stores.online_features import OnlineFeatures
 from mlops_assets.stores.online_store import copy, open_store
-from mlops_assets_tests.integration.conftest import Flow
+from mlops_assets_tests.integration.conftest import Flow, span
 from mlops_assets_tests.redis_server import redis_server
 
 FIRST, LAST = date(2013, 3, 1), date(2013, 3, 11)
@@ -55,8 +56,11 @@ def flow(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def arrived(flow):
-    """The flow when all days have come, and what ran for it."""
-    report = flow.arrive(FIRST, LAST)
+    """The flow when all days have come, and what ran for it, as a plan had foreseen."""
+    report = Report()
+    flow.engine.arrive(span(FIRST, LAST), report)
+    assert plan(flow.engine).counts("rebuild")[f"{PRODUCT}/{NAME}"] == 1
+    flow.engine.settle(report)
     assert report.errors == []
     return flow, report
 
