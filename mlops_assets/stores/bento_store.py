@@ -92,7 +92,7 @@ class BentoStore:
         return Contract.read(self._there(tag) / "src/bentos/tabular/contract.json")
 
     def serve(
-        self, tag: str, environment: Mapping[str, str], *, ready_within: float = 60.0
+        self, tag: str, environment: Mapping[str, str], *, ready_within: float = 180.0
     ) -> AbstractContextManager[RunningBento]:
         """Serve the Bento `tag` in a process of its own, for as long as the context is open.
 
