@@ -80,7 +80,9 @@ def write(location: str, storage_options: dict[str, str], wanted: Write) -> int:
     while True:
         try:
             if not DeltaTable.is_deltatable(location, storage_options):
-                return _create(location, storage_options, wanted)
+                if not wanted.commit.transactions:
+                    return _create(location, storage_options, wanted)
+                _create_empty(location, storage_options, wanted)
             return _write(DeltaTable(location, storage_options=storage_options), wanted)
         except (CommitFailedError, _CreatedMeanwhile) as error:
             if time.monotonic() > deadline:
@@ -150,6 +152,24 @@ def _create(location: str, storage_options: dict[str, str], wanted: Write) -> in
             raise _CreatedMeanwhile from error
         raise
     return 0
+
+
+def _create_empty(location: str, storage_options: dict[str, str], wanted: Write) -> None:
+    """Make the table without its rows, which come as a write that sees other writes.
+
+    Of two that create a table at once, deltalake commits both, one after the other and without a
+    look at each other's transactions. Two that create it empty do no harm.
+    """
+    from deltalake import DeltaTable, Schema
+
+    DeltaTable.create(
+        location,
+        Schema.from_arrow(stored_form(wanted.frame).to_arrow().schema),
+        mode="ignore",
+        partition_by=wanted.by,
+        configuration=CONFIGURATION,
+        storage_options=storage_options,
+    )
 
 
 def _write(table: DeltaTable, wanted: Write) -> int:
