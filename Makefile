@@ -9,7 +9,7 @@ PYTEST := $(BIN)/python -m pytest
 # Two processes, a module's tests in one of them, in the order that conftest.py gives.
 TWICE := --numprocesses 2 --dist loadscope --no-loadscope-reorder
 
-.PHONY: demo ui test test-fast test-all gates kills benchmarks check format clean browser help
+.PHONY: demo ui serve test test-fast test-all gates kills benchmarks check format clean browser help
 
 help:  ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -19,6 +19,9 @@ demo: $(VENV)/.installed  ## Run the main job: the lake through 30 November 2013
 
 ui: $(VENV)/.installed  ## The Dagster UI with its daemon, and MLflow, on loopback
 	@$(BIN)/mlops ui $(ARGS)
+
+serve: $(VENV)/.installed  ## The promoted model of flight_delays, answering on loopback
+	@$(BIN)/mlops serve flight_delays $(ARGS)
 
 test: $(VENV)/.installed browser  ## Checks, unit and flow tests, the UI in a browser
 	$(PYTEST) $(TWICE) -m "not year" $(ARGS)

@@ -25,7 +25,7 @@ from rich.table import Table
 
 from benchmarks.measure import Case, Check, Measured, in_own_process, measure
 
-NAMES = ("join", "delta", "training", "scoring", "drift", "demo", "apply")
+NAMES = ("join", "delta", "training", "scoring", "drift", "serving", "demo", "apply")
 COLUMNS = (
     "benchmark", "size", "ours s", "floor", "floor s", "ratio", "CPU ratio", "others", "peak MB",
     "same",

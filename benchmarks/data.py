@@ -212,6 +212,13 @@ def large_view(folder: str, copies: int, features: str) -> Work:
     return Work(run)
 
 
+def served(folder: str, quick: bool) -> Work:
+    """What the servers of benchmarks/serving.py are started with."""
+    from benchmarks.served import make
+
+    return Work(lambda: make(folder, quick))
+
+
 def _beside(table: pl.DataFrame, copies: int, keys: list[str]) -> pl.DataFrame:
     own = [key for key in keys if key in table.columns]
     return pl.concat(table.with_columns(pl.col(own) + (f"{n}" if n else "")) for n in range(copies))

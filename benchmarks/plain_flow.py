@@ -19,10 +19,11 @@ import polars as pl
 
 from benchmarks.measure import Work
 from mlops_assets.components.ml_product import drift, feature_view, performance, scoring
-from mlops_assets.components.ml_product.packaging import compare
+from mlops_assets.components.ml_product.contract import contract_of
 from mlops_assets.components.ml_product.product import Product
 from mlops_assets.components.ml_product.report import Contender, evaluate
 from mlops_assets.components.ml_product.training_set import DAY, LABEL, labelled_rows
+from mlops_assets.components.ml_product.trial import try_out
 from mlops_assets.components.tables import function_of
 from mlops_assets.defs.nyc_flights import contracts, features, raw
 from mlops_assets.local import repository
@@ -149,20 +150,13 @@ class PlainFlow:
         with self.stage("bento"), tempfile.TemporaryDirectory() as folder:
             model, threshold = fitted["xgboost"]
             save_model(model, Path(folder) / "model")
-            contract = {
-                "product": NAME,
-                "model_version": "1",
-                "threshold": threshold,
-                "numeric": list(product.columns.numeric),
-                "categorical": list(product.columns.categorical),
-                "task": "binary",
-            }
+            tags = {"family": "xgboost", "threshold": repr(threshold)}
+            version: Any = SimpleNamespace(version=1, tags=tags)
+            files = Path(folder) / "model"
             built = self.bentos.build(
-                name=NAME, model_folder=Path(folder) / "model", contract=contract, labels={}
+                name=NAME, model_folder=files, contract=contract_of(product, version), labels={}
             )
-            asked = rows.head(32).select(product.columns.names)
-            with self.bentos.serve(built.tag) as running:
-                compare(running, asked, model.predict(asked))
+            try_out(self.lake, self.bentos, built.tag, rows, files, product)
 
     def watch(self, fitted: dict[str, Any]) -> None:
         """Predictions, performance and drift."""

@@ -34,6 +34,16 @@ def lake_uri() -> str:
     return os.environ.get("MLOPS_LAKE_URI", str(home() / "lake"))
 
 
+def online_store_uri() -> str:
+    """Where servers read features: `$MLOPS_ONLINE_STORE`, or a folder of the local environment."""
+    return os.environ.get("MLOPS_ONLINE_STORE", f"lmdb://{home() / 'online'}")
+
+
+def request_log_folder() -> Path:
+    """Where servers log requests: `$MLOPS_REQUEST_LOG`, or a folder of the local environment."""
+    return Path(os.environ.get("MLOPS_REQUEST_LOG", home() / "requests")).absolute()
+
+
 def prepare() -> Path:
     """Create the environment's folders and set its variables for this process and its children.
 

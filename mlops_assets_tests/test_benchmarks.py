@@ -16,6 +16,7 @@ CONTENDERS = {
     "training": {"ours", "library"},
     "scoring": {"ours", "predict", "by hand"},
     "drift": {"ours", "scipy", "Evidently"},
+    "serving": {"ours", "by hand", "ours, unseen rows", "FastAPI", "BentoML default", "mlflow"},
 }
 
 
@@ -23,7 +24,7 @@ CONTENDERS = {
     "names",
     [
         pytest.param(["join", "delta"], marks=pytest.mark.slow),
-        pytest.param(["training", "scoring", "drift"], marks=pytest.mark.year),
+        pytest.param(["training", "scoring", "drift", "serving"], marks=pytest.mark.year),
     ],
     ids=" ".join,
 )

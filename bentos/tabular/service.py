@@ -1,81 +1,170 @@
-"""The endpoint of any tabular model: `POST /predict` with rows of features, probabilities back.
+"""The Bento of any tabular model: what a caller knows in, a probability with its origin out.
 
 The model (`model/`), its contract (`contract.json`) and the image's packages (`requirements.txt`)
-lie beside this file in a Bento; without them it does not import. A row has every feature of the
-contract and no other, null where the value is unknown; anything else is answered with 400, the
-row and the feature named.
+lie beside this file in a Bento; without them it does not import. The environment says where the
+online store, the log, the lake and the registry are, see settings.py.
 """
 
 from __future__ import annotations
 
+import atexit
+import gc
+import logging
+import shutil
+import tempfile
+import threading
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeAlias
+from typing import Any
 
 import bentoml
-import polars as pl
-from pydantic import BaseModel, FailFast, Field
+import msgspec
 
-from bentos.tabular.contract import Contract, Value, row_type
-from bentos.tabular.image import image
-from mlops_assets.ml.families import load_model
+from bentos.tabular.batching import Batcher
+from bentos.tabular.document import document
+from bentos.tabular.endpoint import Endpoint, Service
+from bentos.tabular.image import environment, image
+from bentos.tabular.metrics import Metrics
+from bentos.tabular.rows import request_types
+from bentos.tabular.scoring import Scorer
+from bentos.tabular.settings import Settings
+from bentos.tabular.versions import Versions
+from mlops_assets.ml.serving_contract import Contract
+from mlops_assets.stores.online_features import OnlineFeatures, Spine
+from mlops_assets.stores.online_store import OnlineStore, OnlineStoreError, open_store
+from mlops_assets.stores.request_log import RequestLog
 
-MAX_ROWS = 1024
 HERE = Path(__file__).parent
 CONTRACT = Contract.read(HERE / "contract.json")
-SCHEMA = dict.fromkeys(CONTRACT.numeric, pl.Float64()) | dict.fromkeys(
-    CONTRACT.categorical, pl.String()
-)
+ROW, ROWS = request_types(CONTRACT)
+FOLLOW_SECONDS = 1.0
+RETRY_AFTER = 5
+"""Looks that a version which could not be taken over is left alone."""
+IN_THREAD = frozenset({"embedding_mlp"})
+"""Families whose libraries let go of the interpreter while they work, for long enough."""
 
-if TYPE_CHECKING:
-    Row: TypeAlias = dict[str, Value]
-else:
-    Row = row_type(CONTRACT)
-
-# One worker answers on one core; more threads would only contend. Polars keeps its own count.
-THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "POLARS_MAX_THREADS")
-
-
-class Prediction(BaseModel):
-    """The answer: one probability and one decision for each row, in the order of the rows."""
-
-    model_version: str
-    probabilities: list[float]
-    decisions: list[bool]
+_logger = logging.getLogger("bentoml.tabular")
+_started: list[Service] = []
 
 
 @bentoml.service(
     name=CONTRACT.product,
-    description=f"Predictions of {CONTRACT.product}, model version {CONTRACT.model_version}.",
+    description=f"Predictions of {CONTRACT.product}.",
     image=image(HERE / "requirements.txt"),
-    envs=[{"name": name, "value": "1"} for name in THREADS]
-    + [{"name": "BENTOML_DO_NOT_TRACK", "value": "True"}],
+    envs=environment(CONTRACT.device),
     workers=1,
     logging={"access": {"enabled": False}},
-    tracing={"excluded_urls": ["predict"]},
+    # Its labels are the paths that callers ask for, of which there is no end; metrics.py has ours.
+    metrics={"enabled": False},
+    tracing={"excluded_urls": ".*"},
 )
 class Tabular:
-    """Predictions of one model, loaded and tried before the service reports that it is ready.
+    """One product's model, loaded and tried before the first request is read.
 
     Raises:
-        ValueError: if the model reads other features than its contract names.
+        SettingError, MayNotServe, OnlineStoreError, ValueError: it does not start; the log says
+            which setting, version, store or device it lacks.
     """
 
     def __init__(self) -> None:
-        self._model = load_model(HERE / "model")
-        columns = self._model.columns
-        if (columns.numeric, columns.categorical) != (CONTRACT.numeric, CONTRACT.categorical):
-            raise ValueError(f"the model reads {columns}, its contract says {CONTRACT}")
-        # The first prediction also initialises the library; a row of nulls is a row.
-        self._model.predict(pl.DataFrame([dict.fromkeys(SCHEMA)], schema=SCHEMA))
-
-    @bentoml.api
-    async def predict(
-        self, rows: Annotated[list[Row], Field(min_length=1, max_length=MAX_ROWS), FailFast()]
-    ) -> Prediction:
-        """Return each row's probability of the outcome, and whether it reaches the threshold."""
-        probabilities = self._model.predict(pl.DataFrame(rows, schema=SCHEMA))
-        return Prediction(
-            model_version=CONTRACT.model_version,
-            probabilities=probabilities.tolist(),
-            decisions=(probabilities >= CONTRACT.threshold).tolist(),
+        settings = Settings.read()
+        self._metrics = Metrics()
+        self._versions = Versions(CONTRACT, HERE / "model", settings)
+        spine = Spine(CONTRACT.spine_table, CONTRACT.spine_keys, CONTRACT.spine_columns)
+        self._online = OnlineFeatures(
+            open_store(settings.online_store, read_only=True),
+            CONTRACT.product,
+            CONTRACT.definitions(),
+            spine,
+            copy=_copy_of(settings.online_store),
         )
+        with suppress(OnlineStoreError):  # Readiness says so, until the store is there.
+            self._online.keep_copy()
+        log = RequestLog(settings.request_log, CONTRACT.product)
+        self._scorer = Scorer(CONTRACT, self._online, log, self._versions.first())
+        self._metrics.version.set(self._scorer.serving.champion.version)
+        self._left_alone = 0
+        self._end = threading.Event()
+        self._follows = settings.tracking_uri is not None
+        _started[:] = [self._service(settings)]
+        threading.Thread(target=self._housekeeping, name="housekeeping", daemon=True).start()
+        # What is there now stays; the collector need not look at it again and again.
+        gc.collect()
+        gc.freeze()
+
+    @bentoml.on_shutdown
+    def close(self) -> None:
+        """Close the log's segment, so that it ships at once."""
+        self._end.set()
+        self._scorer.close()
+
+    def _service(self, settings: Settings) -> Service:
+        on_gpu = (settings.device or CONTRACT.device) != "cpu"
+        described = document(CONTRACT, ROW, ROWS, tokens=bool(settings.tokens))
+        return Service(
+            contract=CONTRACT,
+            settings=settings,
+            batcher=Batcher(self._scorer.answer, in_thread=CONTRACT.family in IN_THREAD or on_gpu),
+            metrics=self._metrics,
+            document=msgspec.json.encode(described),
+            row=ROW,
+            rows=ROWS,
+            not_ready=self._not_ready,
+        )
+
+    def _not_ready(self) -> list[str]:
+        reasons = []
+        if not self._scorer.log_is_writable:
+            reasons.append("the request log cannot be written")
+        try:
+            _ = self._online.snapshot
+        except Exception as error:
+            reasons.append(f"features cannot be looked up: {error}")
+        return reasons
+
+    def _housekeeping(self) -> None:
+        """Once a second: roll the log, and take over what the registry's alias names."""
+        told: dict[str, str] = {}
+        while not self._end.wait(FOLLOW_SECONDS):
+            for duty in (self._scorer.roll, self._online.keep_copy, self._follow):
+                try:
+                    duty()
+                    told.pop(duty.__name__, None)
+                except Exception as error:
+                    # What goes on for hours is in the log once.
+                    if told.get(duty.__name__) != str(error):
+                        told[duty.__name__] = str(error)
+                        _logger.warning("%s: %s", duty.__name__, error)
+
+    def _follow(self) -> None:
+        if not self._follows:
+            return
+        if self._left_alone:
+            self._left_alone -= 1
+            return
+        serving = self._scorer.serving
+        if self._versions.champion_number() == serving.champion.version:
+            return
+        try:
+            self._scorer.serving = self._versions.asked()
+        except Exception:
+            self._left_alone = RETRY_AFTER
+            self._metrics.refused.inc()
+            raise
+        self._metrics.swaps.inc()
+        self._metrics.version.set(self._scorer.serving.champion.version)
+        _logger.info("version %d serves", self._scorer.serving.champion.version)
+
+
+def _copy_of(uri: str) -> OnlineStore | None:
+    """A store of this process's own that answers where a remote one does not; None for LMDB."""
+    if uri.startswith("lmdb:"):
+        return None
+    folder = tempfile.mkdtemp(prefix="online-copy-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return open_store(f"lmdb://{folder}")
+
+
+_service: Any = Tabular
+_service.add_asgi_middleware(Endpoint, service=partial(_started.__getitem__, 0))

@@ -4,7 +4,20 @@ from __future__ import annotations
 
 import typer
 
-from mlops_assets.cli import backtest, cases, decide, doctor, flow, lake, plan, profile, ui, upkeep
+from mlops_assets.cli import (
+    backtest,
+    cases,
+    decide,
+    doctor,
+    flow,
+    lake,
+    plan,
+    profile,
+    serve,
+    trace,
+    ui,
+    upkeep,
+)
 
 app = typer.Typer(
     help="""An open MLOps platform: a lakehouse modeled as Dagster software-defined assets.
@@ -26,8 +39,10 @@ decide.add_to(app)
 cases.add_to(app)
 backtest.add_to(app)
 ui.add_to(app)
+serve.add_to(app)
 upkeep.add_to(app)
 doctor.add_to(app)
+trace.add_to(app)
 
 
 def main() -> None:

@@ -58,10 +58,12 @@ class CodeDiffers(_FromProvenance):
 class InputsDiffer(_FromProvenance):
     """An input's content is not that of which a partition, which is there, was made.
 
-    `watched` names the inputs to look at, "domain/table"; none for all of them.
+    `watched` names the inputs to look at, "domain/table"; none for all of them. `waits` says
+    whether it takes all of an input's days before the asset is made for the first time.
     """
 
     watched: tuple[str, ...] = ()
+    waits: bool = True
 
     def holds(self, provenance: Provenance, spec: dg.AssetSpec) -> Iterable[Partition]:
         """See the class."""
@@ -100,6 +102,22 @@ def content_changed(*names: str, gated: bool = False) -> Condition:
     if gated:
         ready = ready & _watching(Condition.all_deps_blocking_checks_passed(), names)
     return (due & ready & ~HasFailed()).with_label("content or code changed")
+
+
+def days_changed() -> Condition:
+    """Missing, or the content of an input or the code changed, for what reads the days there are.
+
+    For an asset without partitions that does not wait for days which have not come; it waits while
+    any input is about to be made.
+    """
+    due = Condition.missing() | CodeDiffers() | InputsDiffer(waits=False)
+    at_rest = (
+        Condition.all_deps_match(~Condition.missing())
+        & ~Condition.any_deps_in_progress()
+        & ~Condition.any_deps_match(Condition.will_be_requested())
+        & ~Condition.in_progress()
+    ).with_label("every input has a day, nothing running")
+    return (due & at_rest & ~HasFailed()).with_label("content of the days or code changed")
 
 
 def once() -> Condition:

@@ -154,7 +154,8 @@ class _Planning:
                 wanted = every & (every if read is None else set(read))
             if coming & wanted:
                 pending.append(name)
-            if wanted - coming - there.keys():
+            lacking = wanted - coming - there.keys()
+            if lacking and (inputs is None or inputs.waits or lacking == wanted):
                 absent.append(name)
         return pending, absent
 

@@ -16,6 +16,7 @@ from mlops_assets.stores.lakehouse import Lakehouse
 if TYPE_CHECKING:
     from mlops_assets.stores.bento_store import BentoStore
     from mlops_assets.stores.model_registry import ModelRegistry
+    from mlops_assets.stores.online_store import OnlineStore
 
 
 class LakehouseResource(dg.ConfigurableResource):
@@ -105,3 +106,27 @@ class BentoStoreResource(dg.ConfigurableResource):
         from mlops_assets.stores.bento_store import BentoStore
 
         return BentoStore(Path(self.home))
+
+
+class OnlineStoreResource(dg.ConfigurableResource):
+    """Where servers read the newest features by key."""
+
+    uri: str = Field(description="lmdb:///folder, or redis://host:port/db.")
+
+    @cached_property
+    def store(self) -> "OnlineStore":
+        """The store itself; a writer may take its time."""
+        from mlops_assets.stores.online_store import open_store
+
+        return open_store(self.uri, timeout=30)
+
+
+class RequestLogResource(dg.ConfigurableResource):
+    """Where servers log requests until they are in the lake."""
+
+    folder: str = Field(description="Folder that the servers of this environment write to.")
+
+    @property
+    def path(self) -> Path:
+        """The folder."""
+        return Path(self.folder)

@@ -35,6 +35,7 @@ JUDGED = {
 
 TRIED = {
     "answers_as_batch": "The running Bento answers as the batch path does.",
+    "online_as_offline": "What the running Bento looks up is what the feature view has.",
     "fast_enough": "The running Bento answers one row, and many, within the budget.",
     "small_enough": "The model's files and the server's memory are within the budget.",
 }

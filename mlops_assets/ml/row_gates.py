@@ -127,7 +127,7 @@ def known_in_time(found: Recomputed, rows: int) -> GateOutcome:
 def differing(found: pl.DataFrame, expected: pl.DataFrame) -> dict[str, int]:
     """Column to the number of rows in which two frames of one shape differ, where any does."""
     counts = {
-        column: int(_differs(found[column], expected[column]).sum()) for column in expected.columns
+        column: int(differs(found[column], expected[column]).sum()) for column in expected.columns
     }
     return {column: count for column, count in counts.items() if count}
 
@@ -147,7 +147,11 @@ def _touched(trained: Trained, first: date) -> str:
     return ""
 
 
-def _differs(one: pl.Series, other: pl.Series) -> pl.Series:
+def differs(one: pl.Series, other: pl.Series) -> pl.Series:
+    """Of two columns, in which rows they differ, numbers by more than a billionth of the greater.
+
+    Polars itself rounds a quotient of one row otherwise than one of many.
+    """
     if not one.dtype.is_float() and not other.dtype.is_float():
         return one.ne_missing(other.cast(one.dtype))
     a, b = one.cast(pl.Float64), other.cast(pl.Float64)

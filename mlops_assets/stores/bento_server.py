@@ -12,7 +12,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,13 +53,24 @@ class RunningBento:
     startup_seconds: float
     pids: tuple[int, ...]
 
-    def predict(self, rows: list[dict[str, Any]]) -> dict[str, Any]:
-        """Return the answer to `rows`: model_version, probabilities and decisions.
+    def predict(self, row: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the answer to one row, whose values are ready for JSON.
 
         Raises:
             RequestRefused: if the server does not answer with 200.
         """
-        status, answer = _request(self.port, "POST", "/predict", json.dumps({"rows": rows}))
+        return self.post("/predict", row)
+
+    def predict_batch(self, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        """Return the answers to some rows. Errors as in `predict`."""
+        predictions: list[dict[str, Any]] = self.post("/predict_batch", {"rows": rows})[
+            "predictions"
+        ]
+        return predictions
+
+    def post(self, path: str, content: Any) -> Any:
+        """Return the answer to JSON `content`. Errors as in `predict`."""
+        status, answer = _request(self.port, "POST", path, json.dumps(content))
         if status != http.client.OK:
             raise RequestRefused(status, answer)
         return json.loads(answer)
@@ -76,8 +87,12 @@ class RunningBento:
 
 
 @contextmanager
-def running(bento: Path, *, ready_within: float) -> Iterator[RunningBento]:
+def running(
+    bento: Path, environment: Mapping[str, str], *, ready_within: float
+) -> Iterator[RunningBento]:
     """Serve the Bento in the folder `bento`; on leaving, every process of the server is gone.
+
+    `environment` comes on top of this process's own.
 
     Raises:
         BentoError: if it dies or is not ready within `ready_within` seconds.
@@ -93,7 +108,7 @@ def running(bento: Path, *, ready_within: float) -> Iterator[RunningBento]:
                     "--timeout-graceful-shutdown", str(_GRACE),
                 ),
                 cwd=bento / "src",
-                env=bentoml_environment(Path(scratch)),
+                env={**bentoml_environment(Path(scratch)), **environment},
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,

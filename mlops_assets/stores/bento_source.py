@@ -1,49 +1,51 @@
 """What goes into a Bento, file by file, and the version that follows from it.
 
-A Bento holds the service of `bentos/tabular`, the code of the model's family, the model, its
-contract and the pinned packages that this code imports; nothing else of the repository. Equal
-files give an equal version, whoever builds and whenever.
+A Bento holds the service of `bentos/tabular`, all code of this repository that it imports, with the
+model's family and the domain's expressions, the model, its contract and the pinned packages that
+this code imports; nothing else. Equal files give an equal version, whoever builds and whenever.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterator, Mapping
 from importlib.util import find_spec
-from pathlib import Path
-from typing import Any
+from pathlib import Path, PurePosixPath
 
 from mlops_assets.ml.families import read_manifest
+from mlops_assets.ml.serving_contract import Contract
 from mlops_assets.stores.content import combine
 from mlops_assets.stores.requirements import imported_modules, imported_packages, pinned
 
 SERVICE = "bentos.tabular.service:Tabular"
 
 _BESIDE_SERVICE = "bentos/tabular"
-_FAMILIES = Path("mlops_assets/ml/families")
-_CODE = {
-    "bentos": ("__init__.py", "tabular/*.py"),
-    "mlops_assets": ("__init__.py", "ml/__init__.py", "ml/families/*.py"),
-}
+_FAMILIES = "mlops_assets.ml.families"
+_OURS = ("bentos", "mlops_assets")
 # What serves and is imported nowhere: an HTTP parser and an event loop come with the extra.
 _SERVER = ("uvicorn[standard]",)
 
 
-def source_files(model_folder: Path, contract: Mapping[str, Any]) -> dict[str, bytes]:
-    """Return the files of a Bento: content by path relative to its source folder.
+def source_files(model_folder: Path, contract: Contract) -> tuple[dict[str, bytes], Contract]:
+    """Return the files of a Bento, content by path relative to its source folder, and its contract.
+
+    The contract is the one given with the model's family and the digest of the code.
 
     Raises:
         ModelFileError: if `model_folder` is not as `save_model` wrote it.
+        ModuleNotFoundError: if the contract's on-demand function is in no module.
     """
-    code = _code(read_manifest(model_folder)["family"])
-    packages = imported_packages(code.values(), ours=_CODE) | set(_SERVER)
+    family = read_manifest(model_folder)["family"]
+    expressions = contract.on_demand.rpartition(".")[0]
+    code = _code(f"{_FAMILIES}.{family}", expressions, *_service())
+    whole = contract.model_copy(update={"family": family, "code": source_version(code)})
+    packages = imported_packages(code.values(), ours=_OURS) | set(_SERVER)
     beside = {
         **{f"model/{path.name}": path.read_bytes() for path in sorted(model_folder.iterdir())},
-        "contract.json": json.dumps(contract, indent=2, sort_keys=True).encode(),
+        "contract.json": whole.model_dump_json(indent=2).encode(),
         "requirements.txt": "".join(f"{pin}\n" for pin in pinned(packages)).encode(),
     }
-    return code | {f"{_BESIDE_SERVICE}/{path}": content for path, content in beside.items()}
+    return code | {f"{_BESIDE_SERVICE}/{path}": content for path, content in beside.items()}, whole
 
 
 def model_requirements(model_folder: Path) -> list[str]:
@@ -52,9 +54,8 @@ def model_requirements(model_folder: Path) -> list[str]:
     Raises:
         ModelFileError: if `model_folder` is not as `save_model` wrote it.
     """
-    code = _code(read_manifest(model_folder)["family"])
-    own = {path: text for path, text in code.items() if path.startswith("mlops_assets/")}
-    return pinned(imported_packages(own.values(), ours=_CODE))
+    own = _code(_FAMILIES, f"{_FAMILIES}.{read_manifest(model_folder)['family']}")
+    return pinned(imported_packages(own.values(), ours=_OURS))
 
 
 def source_version(files: Mapping[str, bytes]) -> str:
@@ -62,25 +63,42 @@ def source_version(files: Mapping[str, bytes]) -> str:
     return combine(**{path: hashlib.sha256(content).hexdigest() for path, content in files.items()})
 
 
-def _code(family: str) -> dict[str, bytes]:
-    """Return the modules that serve a model of `family`; other families stay out."""
-    modules = {name: path.read_bytes() for name, path in _modules()}
-    needed: set[str] = set()
-    pending = [f"{_FAMILIES}/{name}.py" for name in ("__init__", family)]
+def service_version() -> str:
+    """Return the version of the service alone, which a change of its code changes."""
+    folder = _folder("bentos") / "tabular"
+    return source_version({path.name: path.read_bytes() for path in sorted(folder.glob("*.py"))})
+
+
+def _code(*roots: str) -> dict[str, bytes]:
+    """Return these modules and all of ours that they import, with the packages they lie in."""
+    found: dict[str, bytes] = {}
+    seen: set[str] = set()
+    pending = list(roots)
     while pending:
-        name = pending.pop()
-        if name in modules and name not in needed:
-            needed.add(name)
-            pending += [f"{m.replace('.', '/')}.py" for m in imported_modules(modules[name])]
-    return {n: text for n, text in modules.items() if n in needed or Path(n).parent != _FAMILIES}
+        module = pending.pop()
+        if module in seen or module.split(".")[0] not in _OURS:
+            continue
+        seen.add(module)
+        path = _path(module)
+        content = (_folder(module.split(".")[0]).parent / path).read_bytes()
+        found[path.as_posix()] = content
+        pending += [*imported_modules(content), *(p for p in [module.rpartition(".")[0]] if p)]
+    return dict(sorted(found.items()))
 
 
-def _modules() -> Iterator[tuple[str, Path]]:
-    for package, patterns in _CODE.items():
-        root = _folder(package)
-        for pattern in patterns:
-            for path in sorted(root.glob(pattern)):
-                yield f"{package}/{path.relative_to(root).as_posix()}", path
+def _path(module: str) -> PurePosixPath:
+    path = PurePosixPath(*module.split("."))
+    root = _folder(module.split(".")[0]).parent
+    if (root / path / "__init__.py").is_file():
+        return path / "__init__.py"
+    if not (root / path).with_suffix(".py").is_file():
+        raise ModuleNotFoundError(f"{module} is not there, and a Bento needs it")
+    return path.with_suffix(".py")
+
+
+def _service() -> Iterator[str]:
+    for path in sorted((_folder("bentos") / "tabular").glob("*.py")):
+        yield f"bentos.tabular.{path.stem}".removesuffix(".__init__")
 
 
 def _folder(package: str) -> Path:

@@ -18,8 +18,8 @@ from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from mlops_assets.ml.serving_contract import Contract
 from mlops_assets.stores.bento_process import (
     BentoError,
     bentoml_command,
@@ -36,10 +36,11 @@ _BUILD_LIMIT = 300.0
 
 @dataclass(frozen=True)
 class BentoBuild:
-    """A Bento in the store, and whether this build made it."""
+    """A Bento in the store with its contract, and whether this build made it."""
 
     tag: str
     path: Path
+    contract: Contract
     created: bool
     seconds: float
 
@@ -60,7 +61,7 @@ class BentoStore:
         *,
         name: str,
         model_folder: Path,
-        contract: Mapping[str, Any],
+        contract: Contract,
         labels: Mapping[str, str],
     ) -> BentoBuild:
         """Build the Bento of a saved model, unless it is there already.
@@ -68,33 +69,46 @@ class BentoStore:
         Args:
             name: name of the Bento: lower-case words, as in a product's name.
             model_folder: the model as `mlops_assets.ml.families.save_model` wrote it.
-            contract: what `bentos.tabular.contract.Contract` describes.
+            contract: what it promises; family and code are filled in.
             labels: provenance to keep with the Bento; a Bento that is there keeps its own.
 
         Raises:
             ModelFileError: if `model_folder` is not as `save_model` wrote it.
-            BentoError: if BentoML cannot build it, for one because the contract is wrong.
+            BentoError: if BentoML cannot build it.
         """
         started = time.perf_counter()
-        files = source_files(model_folder, contract)
+        files, whole = source_files(model_folder, contract)
         tag = f"{name}:{source_version(files)}"
         path = self.path(tag)
         created = not path.is_dir() and self._build(tag, files, labels)
-        return BentoBuild(tag, path, created, time.perf_counter() - started)
+        return BentoBuild(tag, path, whole, created, time.perf_counter() - started)
+
+    def contract(self, tag: str) -> Contract:
+        """Return the contract of the Bento `tag`.
+
+        Raises:
+            LookupError: if there is no such Bento.
+        """
+        return Contract.read(self._there(tag) / "src/bentos/tabular/contract.json")
 
     def serve(
-        self, tag: str, *, ready_within: float = 60.0
+        self, tag: str, environment: Mapping[str, str], *, ready_within: float = 180.0
     ) -> AbstractContextManager[RunningBento]:
         """Serve the Bento `tag` in a process of its own, for as long as the context is open.
+
+        `environment` has the variables that `bentos.tabular.settings` reads.
 
         Raises:
             LookupError: if there is no such Bento.
             BentoError: on entry, if it is not ready within `ready_within` seconds.
         """
+        return running(self._there(tag), environment, ready_within=ready_within)
+
+    def _there(self, tag: str) -> Path:
         path = self.path(tag)
         if not path.is_dir():
             raise LookupError(f"no Bento {tag} in {self.home}; build it first")
-        return running(path, ready_within=ready_within)
+        return path
 
     def _build(self, tag: str, files: Mapping[str, bytes], labels: Mapping[str, str]) -> bool:
         """Build beside the store, then move the Bento in; False if another build was first."""

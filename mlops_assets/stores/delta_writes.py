@@ -41,12 +41,15 @@ CONFIGURATION = {
 class Commit:
     """Why a write happened; kept in the table's log.
 
-    `data_versions` gives the content hash of each partition that was written.
+    `data_versions` gives the content hash of each partition that was written. `transactions` says,
+    for each stream of what is written, how far this write brings it: a table takes each number of
+    a stream once, whoever brings it.
     """
 
     run_id: str = ""
     data_versions: Mapping[str, str] = field(default_factory=dict)
     note: str = ""
+    transactions: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,7 @@ def write(location: str, storage_options: dict[str, str], wanted: Write) -> int:
         TypeError: naming the column, if its type is not the table's or none that Delta can hold.
         ValueError: if the table is partitioned by another column.
         WriteConflict: if other writers got in between each time, for a minute.
+        AlreadyCommitted: if the table has one of the commit's transactions.
     """
     from deltalake import DeltaTable
     from deltalake.exceptions import CommitFailedError
@@ -76,7 +80,9 @@ def write(location: str, storage_options: dict[str, str], wanted: Write) -> int:
     while True:
         try:
             if not DeltaTable.is_deltatable(location, storage_options):
-                return _create(location, storage_options, wanted)
+                if not wanted.commit.transactions:
+                    return _create(location, storage_options, wanted)
+                _create_empty(location, storage_options, wanted)
             return _write(DeltaTable(location, storage_options=storage_options), wanted)
         except (CommitFailedError, _CreatedMeanwhile) as error:
             if time.monotonic() > deadline:
@@ -103,6 +109,10 @@ def partition_predicate(by: str, dtype: pl.DataType, partitions: Sequence[str]) 
 
 class WriteConflict(RuntimeError):
     """Other writers were first each time; nothing was written."""
+
+
+class AlreadyCommitted(RuntimeError):
+    """The table has a transaction of the commit already; nothing was written."""
 
 
 class _CreatedMeanwhile(Exception):
@@ -144,9 +154,28 @@ def _create(location: str, storage_options: dict[str, str], wanted: Write) -> in
     return 0
 
 
+def _create_empty(location: str, storage_options: dict[str, str], wanted: Write) -> None:
+    """Make the table without its rows, which come as a write that sees other writes.
+
+    Of two that create a table at once, deltalake commits both, one after the other and without a
+    look at each other's transactions. Two that create it empty do no harm.
+    """
+    from deltalake import DeltaTable, Schema
+
+    DeltaTable.create(
+        location,
+        Schema.from_arrow(stored_form(wanted.frame).to_arrow().schema),
+        mode="ignore",
+        partition_by=wanted.by,
+        configuration=CONFIGURATION,
+        storage_options=storage_options,
+    )
+
+
 def _write(table: DeltaTable, wanted: Write) -> int:
     from deltalake import write_deltalake
 
+    _refuse_again(table, wanted.commit)
     partitioned_by = table.metadata().partition_columns
     if wanted.by is not None and partitioned_by != [wanted.by]:
         raise ValueError(
@@ -163,6 +192,15 @@ def _write(table: DeltaTable, wanted: Write) -> int:
         commit_properties=properties(wanted.commit),
     )
     return table.version()
+
+
+def _refuse_again(table: DeltaTable, commit: Commit) -> None:
+    # The table is as it was when it was opened: one who brings the same at the same moment fails
+    # at the commit, comes back, and finds it here.
+    for stream, number in commit.transactions.items():
+        there = table.transaction_version(stream)
+        if there is not None and there >= number:
+            raise AlreadyCommitted(f"{stream} is in the table through {there}, {number} included")
 
 
 def fitted(frame: pl.DataFrame, there: pl.Schema) -> pl.DataFrame:
@@ -184,12 +222,13 @@ def fitted(frame: pl.DataFrame, there: pl.Schema) -> pl.DataFrame:
 
 def properties(commit: Commit) -> CommitProperties:
     """Return the commit as the log keeps it."""
-    from deltalake import CommitProperties
+    from deltalake import CommitProperties, Transaction
 
     return CommitProperties(
+        app_transactions=[Transaction(*each) for each in commit.transactions.items()] or None,
         custom_metadata={
             "run_id": commit.run_id,
             "note": commit.note,
             "data_versions": json.dumps(dict(commit.data_versions)),
-        }
+        },
     )

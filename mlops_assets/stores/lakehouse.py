@@ -22,6 +22,7 @@ import polars as pl
 from mlops_assets.stores.content import partition_keys
 from mlops_assets.stores.delta_stream import append_frames
 from mlops_assets.stores.delta_writes import (
+    AlreadyCommitted,
     Commit,
     Write,
     WriteConflict,
@@ -34,7 +35,14 @@ from mlops_assets.stores.probe import UnsafeStore, require_put_if_absent
 if TYPE_CHECKING:
     from deltalake import DeltaTable
 
-__all__ = ["Commit", "Lakehouse", "TableNotFound", "UnsafeStore", "WriteConflict"]
+__all__ = [
+    "AlreadyCommitted",
+    "Commit",
+    "Lakehouse",
+    "TableNotFound",
+    "UnsafeStore",
+    "WriteConflict",
+]
 
 _NAME = re.compile(r"[a-z0-9_]+(/[a-z0-9_]+)*")
 _HISTORY = {
@@ -237,6 +245,7 @@ class Lakehouse:
             TypeError: naming a column whose type is not the table's, or none that Delta can hold.
             ValueError: if the table is partitioned by another column than `by`.
             WriteConflict: if other writers to the same rows were first each time, for a minute.
+            AlreadyCommitted: if the table has one of the commit's transactions.
             UnsafeStore: if the object store loses commits.
         """
         return self._commit(table, Write(frame, commit, "append", by))

@@ -218,6 +218,20 @@ class ModelRegistry:
         """Return the version that `alias` names, or None."""
         return next((each for each in self.versions(product) if alias in each.aliases), None)
 
+    def named(self, product: str, alias: str) -> ModelVersion | None:
+        """Return the version that `alias` names now, or None: one small query, to be made often.
+
+        The version's own `aliases` are not asked for.
+        """
+        from mlflow.exceptions import MlflowException
+
+        try:
+            return _version(self._client.get_model_version_by_alias(product, alias), {})
+        except MlflowException as error:
+            if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+                return None
+            raise
+
     def champion(self, product: str) -> ModelVersion | None:
         """Return the version that serves, or None."""
         return self.by_alias(product, CHAMPION)

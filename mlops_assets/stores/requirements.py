@@ -65,8 +65,13 @@ def pinned(requirements: Iterable[str]) -> list[str]:
     return [f"{name}=={version}" for name, version in sorted(pins.items())]
 
 
-def imported_modules(source: bytes) -> Iterator[str]:
-    """Yield the dotted names of what a module imports, at its top and inside functions."""
+@cache
+def imported_modules(source: bytes) -> tuple[str, ...]:
+    """Return the dotted names of what a module imports, at its top and inside functions."""
+    return tuple(_imports(source))
+
+
+def _imports(source: bytes) -> Iterator[str]:
     pending: list[ast.AST] = [ast.parse(source)]
     while pending:
         node = pending.pop()

@@ -26,14 +26,17 @@ from typing import Any
 import polars as pl
 import pytest
 
-from mlops_assets.components.ml_product import feature_view
+from mlops_assets.components.ml_product import feature_view, packaging
 from mlops_assets.components.ml_product.evaluation import write_outcomes
 from mlops_assets.components.ml_product.incumbent import PROMOTED
+from mlops_assets.components.ml_product.product import Product
 from mlops_assets.components.ml_product.promotion import write_promotion
 from mlops_assets.components.ml_product.training import fit_name
 from mlops_assets.components.ml_product.training_set import DAY, LABEL
 from mlops_assets.ml.families import FeatureColumns
 from mlops_assets.ml.gates import REQUIRED, GateOutcome
+from mlops_assets.ml.point_in_time import Trailing
+from mlops_assets.ml.serving_contract import Contract, look_ups
 from mlops_assets.stores import bento_source
 from mlops_assets.stores.lakehouse import Commit
 from mlops_assets.stores.model_registry import CHAMPION, ModelVersion
@@ -51,6 +54,7 @@ from mlops_assets_tests.integration.sound_world import (
 )
 
 HOURS_AHEAD = timedelta(hours=3)
+HOUR = timedelta(hours=1)
 SLEEP_SECONDS = 0.3
 BALLAST_BYTES = 120_000_000
 
@@ -259,6 +263,28 @@ def rows_twice(world: World) -> Outcomes:
         flow.lakehouse.overwrite_partitions(table, rows, **write)
 
 
+# --- what is looked up --------------------------------------------------------------------------
+
+
+@mutant("skewed: the endpoint's windows are an hour longer", "online_as_offline")
+def skewed(world: World) -> Outcomes:
+    """A good model, in a Bento whose contract has another definition of a feature."""
+    real = packaging.contract_of
+
+    def longer(product: Product, version: ModelVersion) -> Contract:
+        definitions = {
+            table: replace(each, windows={w: t + HOUR for w, t in each.windows.items()})
+            if isinstance(each, Trailing)
+            else each
+            for table, each in product.definitions.items()
+        }
+        return real(product, version).model_copy(update={"lookups": look_ups(definitions)})
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(packaging, "contract_of", longer)
+        return world.judge(world.nominate(world.sound), packaged=True)
+
+
 # --- what it costs ------------------------------------------------------------------------------
 
 
@@ -267,8 +293,8 @@ def too_slow(world: World) -> Outcomes:
     """A good model, in a Bento whose code waits."""
     code = bento_source._code
 
-    def waiting(name: str) -> dict[str, bytes]:
-        files, path = code(name), "mlops_assets/ml/families/encoded.py"
+    def waiting(*modules: str) -> dict[str, bytes]:
+        files, path = code(*modules), "mlops_assets/ml/families/encoded.py"
         line = b"        if not frame.height:\n"
         wait = b"        import time; time.sleep(%r)\n" % SLEEP_SECONDS
         assert files[path].count(line) == 1

@@ -37,7 +37,7 @@ TRAINING = d.Training(
     families=[BEST],
     search=d.Search(trials=1, folds=1, fold_days=4, rows=1_000),
 )
-DECLARED = {"training": TRAINING, "gates": d.Gates(), "serving": d.Serving()}
+DECLARED = {"training": TRAINING, "gates": d.Gates()}
 """Little data, and the limits that every product has by default."""
 
 BLOCKED = "blocking asset check"

@@ -41,6 +41,7 @@ OF_A_DAY = [
     *DELAYS,
     *(f"flight_delays/{name}" for name in ("feature_view", "predictions", "performance", "drift")),
     "flight_delays/shadow_predictions",
+    "flight_delays/online_features",
 ]
 
 
@@ -202,6 +203,7 @@ def test_a_correction_recomputes_what_it_can_reach_and_leaves_past_predictions(f
         "nyc_flights/flight_events": 1,
         **dict.fromkeys(DELAYS, 1),
         "flight_delays/feature_view": len(span(corrected, corrected + reach)),
+        "flight_delays/online_features": 1,
         "flight_delays/performance": len(span(CUTOFF + DAY, corrected)),
         "flight_delays/drift": len(span(corrected, TODAY)),
     }

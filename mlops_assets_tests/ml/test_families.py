@@ -17,6 +17,7 @@ from mlops_assets.ml.families import (
     FitOptions,
     Labelled,
     ModelFileError,
+    Rows,
     families,
     family,
     load_model,
@@ -144,6 +145,42 @@ def test_a_row_alone_predicts_as_in_its_batch(model):
     np.testing.assert_allclose(
         alone, together, rtol=0, atol=1e-6 if model.family == "embedding_mlp" else 1e-12
     )
+
+
+def test_rows_of_a_server_predict_as_the_frame_of_the_same_values(model):
+    frame = TEST.frame.head(200)
+    rows = Rows(frame.drop("ignored").to_dicts())
+    assert rows.height == 200
+    assert np.array_equal(model.predict(rows), model.predict(frame))
+    assert model.predict(Rows([])).shape == (0,)
+    nulls = Rows([dict.fromkeys(COLUMNS.names)])
+    assert model.predict(nulls) == pytest.approx(model.predict(frame.clear(1).head(1)))
+
+
+def test_rows_of_a_server_are_refused_by_name(model):
+    row = TEST.frame.row(0, named=True)
+    with pytest.raises(FeatureError, match="'wind'"):
+        model.predict(Rows([{name: value for name, value in row.items() if name != "wind"}]))
+    with pytest.raises(FeatureError, match="'seats' is infinite in 1 of 2 rows"):
+        model.predict(Rows([row, row | {"seats": 1e39}]))
+
+
+def test_a_server_is_refused_a_gpu_that_is_not_there_or_of_no_use(model):
+    assert model.on("cpu") is model
+    if model.family not in ON_GPU:
+        assert model.on("auto") is model
+        with pytest.raises(ValueError, match="on the CPU only"):
+            model.on("cuda")
+    elif not family_finds_gpu(model):
+        with pytest.raises(ValueError, match="finds no GPU"):
+            model.on("cuda")
+    else:
+        there = model.on("cuda").predict(TEST.frame)
+        np.testing.assert_allclose(there, model.predict(TEST.frame), atol=1e-5)
+
+
+def family_finds_gpu(model) -> bool:
+    return bool(type(model).finds_gpu()())
 
 
 def test_row_order_is_kept(model):

@@ -20,5 +20,10 @@ retrain_decisions  the case decided, by the evidence (probe.py) or by a person
 rollback      14   the predecessor comes back
 retraining    15   the jobs that cut a new training set, or settle an approval
 sensors       16   what looks at all this and launches the jobs
-model_card    17   what a person should know of the champion
+online_features    the newest days, where the endpoint reads them by key
+requests      17   what servers were asked and answered, from their logs
+skew          18   what servers used, held against the offline path; answers.py reads it back
+online_performance 19   served answers with their labels, and versions side by side
+model_card    20   what a person should know of the champion
+trace              what stands behind one answer; reads only
 """

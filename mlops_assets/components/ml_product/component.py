@@ -20,6 +20,8 @@ from mlops_assets.components.ml_product.evaluation import evaluation_asset
 from mlops_assets.components.ml_product.feature_view import feature_view
 from mlops_assets.components.ml_product.importance import importance_asset
 from mlops_assets.components.ml_product.model_card import model_card_asset
+from mlops_assets.components.ml_product.online_features import online_features_asset
+from mlops_assets.components.ml_product.online_performance import online_performance_asset
 from mlops_assets.components.ml_product.packaging import bento_asset
 from mlops_assets.components.ml_product.performance import performance_asset
 from mlops_assets.components.ml_product.problems import problems
@@ -27,6 +29,11 @@ from mlops_assets.components.ml_product.product import PRODUCTS, Product
 from mlops_assets.components.ml_product.promotion import champion_assets
 from mlops_assets.components.ml_product.reading import Finding, read
 from mlops_assets.components.ml_product.refit import refit_asset
+from mlops_assets.components.ml_product.requests import (
+    requests_asset,
+    requests_job,
+    requests_sensor,
+)
 from mlops_assets.components.ml_product.retrain_decisions import consider_job, decisions_asset
 from mlops_assets.components.ml_product.retraining import approve_job, retrain_job
 from mlops_assets.components.ml_product.rollback import rollback_job, rollbacks_asset
@@ -34,6 +41,7 @@ from mlops_assets.components.ml_product.scoring import predictions_asset
 from mlops_assets.components.ml_product.selection import candidate_asset, leaderboard_asset
 from mlops_assets.components.ml_product.sensors import retrain_sensor, watch_sensor
 from mlops_assets.components.ml_product.shadow import shadow_asset
+from mlops_assets.components.ml_product.skew import skew_asset
 from mlops_assets.components.ml_product.training import fit_asset
 from mlops_assets.components.ml_product.training_set import training_set
 
@@ -102,8 +110,9 @@ class MLProduct(dg.Component, dg.Model):
         """The assets of the product that its folder names, stage by stage."""
         product = PRODUCTS[context.path.name] = self.product(context.path.name)
         fits = (*product.training.families, product.training.baseline)
-        retrain, consider, roll_back = (
-            retrain_job(product), consider_job(product), rollback_job(product)
+        retrain, consider, roll_back, ship = (
+            retrain_job(product), consider_job(product), rollback_job(product),
+            requests_job(product),
         )  # fmt: skip
         return dg.Definitions(
             assets=[
@@ -124,17 +133,23 @@ class MLProduct(dg.Component, dg.Model):
                 shadow_asset(product),
                 decisions_asset(product),
                 rollbacks_asset(product),
+                online_features_asset(product),
+                requests_asset(product),
+                skew_asset(product),
+                online_performance_asset(product),
             ],
             jobs=[
                 retrain,
                 consider,
                 roll_back,
+                ship,
                 *([approve_job(product)] if product.promotion.approval == "required" else []),
             ],
             schedules=[calendar_retrain(product, self.retraining.calendar)],
             sensors=[
                 watch_sensor(product, consider, roll_back),
                 retrain_sensor(product, retrain),
+                requests_sensor(product, ship),
             ],
         )
 

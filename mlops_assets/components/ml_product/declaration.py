@@ -141,8 +141,32 @@ class Gates(Part):
     min_days: int = Field(default=14, ge=2, description="Least days to be judged on.")
 
 
+class RequestField(Part):
+    """A column of the spine's table as a caller of the endpoint sees it, of the table's type."""
+
+    description: str = Field(default="", description="What it is, for the endpoint's document.")
+    unit: str = Field(default="", description="Unit in words, as miles; empty where it has none.")
+    example: str | int | float = Field(description="A value that stands in the document.")
+    required: bool = Field(
+        default=True, description="Given by the caller; if not, looked up in the spine's table."
+    )
+
+
 class Serving(Part):
-    """What the served model may cost, measured on the Bento that was built."""
+    """What a caller gives, and what the served model may cost, measured on the Bento built."""
+
+    request: dict[str, RequestField] = Field(
+        default={},
+        description="Columns of the spine's table that a caller of the endpoint gives, in order.",
+    )
+    on_demand: str = Field(
+        default="",
+        description="Function in a domain's expressions module that the spine and the endpoint"
+        " share: module.function.",
+    )
+    device: Literal["cpu", "cuda", "auto"] = Field(
+        default="cpu", description="Where the model runs; cuda refuses to start without a GPU."
+    )
 
     single_row_ms: float = Field(
         default=150,
@@ -155,6 +179,9 @@ class Serving(Part):
     model_mb: float = Field(default=100, gt=0, description="Size of the model's files (MB).")
     server_mb: float = Field(
         default=1500, gt=0, description="Resident memory of the server and its workers (MB)."
+    )
+    online_days: int = Field(
+        default=7, ge=1, description="Newest local days whose rows can be asked for online."
     )
 
 

@@ -1,173 +1,59 @@
-"""What may serve, and why another version may not: the alias, the gates' rows and the promotions.
-
-The registry's alias `champion` names what serves, but anybody can move an alias. A version serves
-only if a promotion of it is on record and no gate has failed it since. Everything that needs to
-know asks here. No writing.
-"""
+"""What may serve, as `stores.serving_truth` says it; where nothing may, a run fails for good."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable
+from functools import wraps
+from typing import ParamSpec, TypeVar
 
 import dagster as dg
-import polars as pl
 
-from mlops_assets.ml.gates import REQUIRED
-from mlops_assets.stores.lakehouse import Lakehouse
-from mlops_assets.stores.model_registry import CHAMPION, ModelRegistry, ModelVersion
+from mlops_assets.stores import serving_truth as truth
+from mlops_assets.stores.serving_truth import (
+    GATE_RESULTS,
+    PROMOTED,
+    PROMOTIONS,
+    WAITING,
+    alias_state,
+    objections,
+    refusals,
+)
 
-GATE_RESULTS = "gate_results"
-PROMOTIONS = "promotions"
-PROMOTED, WAITING = "promoted", "waiting"
+__all__ = [
+    "ALIAS_CHECK",
+    "GATE_RESULTS",
+    "PROMOTED",
+    "PROMOTIONS",
+    "WAITING",
+    "alias_state",
+    "incumbent",
+    "known_version",
+    "objections",
+    "refusals",
+    "require_known_registry",
+    "serving_version",
+]
+
 ALIAS_CHECK = "alias_passed_gates"
 
-
-def refusals(store: Lakehouse, product: str, version: ModelVersion) -> list[str]:
-    """Why a version may not be promoted; empty when each required gate passed last time."""
-    judged = _last_outcomes(store, product, version)
-    return [
-        f"{gate}: {judged[gate][1] if gate in judged else 'not judged'}"
-        for gate in sorted(REQUIRED)
-        if gate not in judged or not judged[gate][0]
-    ]
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
-def objections(store: Lakehouse, product: str, version: ModelVersion) -> list[str]:
-    """Why a version may not serve; empty where it was promoted and no gate failed it since.
+def _failing(ask: Callable[P, R]) -> Callable[P, R]:
+    """The question, with `dagster.Failure` for `MayNotServe`: to try again would not help."""
 
-    A gate that is new since its promotion does not stop it: the next evaluation judges.
-    """
-    if _promotions(store, product).filter(digest=version.digest).is_empty():
-        return refusals(store, product, version) or ["promotion: nobody promoted it"]
-    judged = _last_outcomes(store, product, version)
-    return [f"{g}: {detail}" for g, (passed, detail) in sorted(judged.items()) if not passed]
+    @wraps(ask)
+    def answer(*args: P.args, **options: P.kwargs) -> R:
+        try:
+            return ask(*args, **options)
+        except truth.MayNotServe as refused:
+            raise dg.Failure(str(refused), allow_retries=False) from None
 
-
-def serving_version(store: Lakehouse, models: ModelRegistry, product: str) -> ModelVersion:
-    """The version that serves and scores.
-
-    Raises:
-        dagster.Failure: nothing was ever promoted, the alias names a version that may not serve or
-            none at all, or the registry is not the one that the lake knows.
-    """
-    require_known_registry(store, models, product)
-    version, last = models.champion(product), _last_promoted(store, product)
-    if version is None and last is None:
-        raise _failure(f"{product} has no champion; materialize one first")
-    if version is None:
-        raise _failure(
-            f"{product}: no version has the alias {CHAMPION}, although version {last} was promoted"
-            f" last. Give the alias back to it, in MLflow's UI ({models.ui_url})."
-        )
-    if against := objections(store, product, version):
-        raise _failure(
-            f"{product}: the alias {CHAMPION} names version {version.version}, which did not pass"
-            f" {'; '.join(against)}. Give the alias back to"
-            f" {f'version {last}, which was promoted' if last else 'a version that did'}, in"
-            f" MLflow's UI ({models.ui_url}); until then nothing is scored or served."
-        )
-    return version
+    return answer
 
 
-def incumbent(store: Lakehouse, models: ModelRegistry, product: str) -> ModelVersion | None:
-    """The version that a candidate is compared with: what the alias names if it was promoted.
-
-    Where the alias was moved to one that never was, the last that was; None where none was. Unlike
-    `serving_version` it also names a champion that has failed a gate since, so that another can
-    take its place.
-
-    Raises:
-        dagster.Failure: the registry is not the one that the lake knows.
-    """
-    require_known_registry(store, models, product)
-    promoted = _promotions(store, product)
-    if promoted.is_empty():
-        return None
-    version = models.champion(product)
-    if version and version.digest in promoted["digest"]:
-        return version
-    return models.get(product, promoted["model_version"][-1])
-
-
-def require_known_registry(store: Lakehouse, models: ModelRegistry, product: str) -> None:
-    """Refuse a registry that lacks a version which the lake has on record as promoted.
-
-    Predictions and promotions name versions by number. A registry that lost its database would
-    give the same numbers to other models.
-
-    Raises:
-        dagster.Failure: naming the registry, the version and what to do.
-    """
-    promoted = _promotions(store, product)
-    if promoted.is_empty():
-        return
-    there = {version.version: version.digest for version in models.versions(product)}
-    for number, digest in promoted.unique().sort("model_version").iter_rows():
-        if there.get(number) == digest:
-            continue
-        found = f"another model as version {number}" if number in there else f"no version {number}"
-        raise _failure(
-            f"{product}: MLflow at {models.tracking_uri} has {found}, although"
-            f" {product}/{PROMOTIONS} in the lake says that it was promoted (digest {digest[:12]})."
-            " Is MLFLOW_TRACKING_URI right? Put the database back from a backup; if it is lost,"
-            " begin with a new MLOPS_HOME: the predictions that are there name versions by number,"
-            " which no other model may take."
-        )
-
-
-def known_version(
-    store: Lakehouse, models: ModelRegistry, product: str, number: int
-) -> ModelVersion:
-    """One version, of a registry that has all that were promoted.
-
-    Raises:
-        dagster.Failure: the registry is not the one that the lake knows.
-        VersionNotFound: naming the versions there are.
-    """
-    require_known_registry(store, models, product)
-    return models.get(product, number)
-
-
-def alias_state(store: Lakehouse, models: ModelRegistry, product: str) -> tuple[bool, str]:
-    """Whether what the alias names may serve, and a sentence that says so or why not."""
-    try:
-        version = serving_version(store, models, product)
-    except dg.Failure as refused:
-        return False, refused.description or "refused"
-    return True, f"the alias {CHAMPION} names version {version.version}, which was promoted"
-
-
-def _last_promoted(store: Lakehouse, product: str) -> int | None:
-    promoted = _promotions(store, product)
-    return None if promoted.is_empty() else promoted["model_version"][-1]
-
-
-def _promotions(store: Lakehouse, product: str) -> pl.DataFrame:
-    """Rows of `promotions` that say promoted, oldest first."""
-    table = f"{product}/{PROMOTIONS}"
-    if not store.exists(table):
-        return pl.DataFrame(schema={"model_version": pl.Int64, "digest": pl.String})
-    rows = store.scan(table).filter(pl.col("status") == PROMOTED).sort("decided_at")
-    return rows.select("model_version", "digest").collect()
-
-
-def _last_outcomes(
-    store: Lakehouse, product: str, version: ModelVersion
-) -> Mapping[str, tuple[bool, str]]:
-    """Gate to whether the version passed it the last time that it was asked, and the detail."""
-    table = f"{product}/{GATE_RESULTS}"
-    if not store.exists(table):
-        return {}
-    last = (
-        store.scan(table)
-        .filter(pl.col("digest") == version.digest)
-        .sort("judged_at")
-        .group_by("gate")
-        .agg(pl.col("passed").last(), pl.col("detail").last())
-        .collect()
-    )
-    return {gate: (passed, detail) for gate, passed, detail in last.iter_rows()}
-
-
-def _failure(message: str) -> dg.Failure:
-    return dg.Failure(message, allow_retries=False)
+serving_version = _failing(truth.serving_version)
+incumbent = _failing(truth.incumbent)
+require_known_registry = _failing(truth.require_known_registry)
+known_version = _failing(truth.known_version)

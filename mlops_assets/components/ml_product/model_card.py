@@ -1,4 +1,4 @@
-"""Stage 17: the champion's card, from its own records; in MLflow beside the model, and in the UI.
+"""Stage 20: the champion's card, from its own records; in MLflow beside the model, and in the UI.
 
 Reads the registry, the evaluation, the gates and what the model leans on. It decides nothing.
 """

@@ -46,7 +46,7 @@ def performance(scored: pl.DataFrame, labels: pl.DataFrame, product: Product) ->
     keys = product.spine.entity_keys
     joined = scored.join(labels.select(*keys, LABEL), on=keys, how="left", maintain_order="left")
     return pl.DataFrame(
-        [_day_figures(day, part) for (day,), part in joined.group_by(DAY, maintain_order=True)],
+        [day_figures(day, part) for (day,), part in joined.group_by(DAY, maintain_order=True)],
         schema=SCHEMA,
     ).sort(DAY)
 
@@ -105,7 +105,8 @@ def trend(store: Lakehouse, product: Product, frame: pl.DataFrame) -> bytes:
     return line_picture(lines, DAY, ["day", "mean of seven days"], title="Log loss", y_label="nats")
 
 
-def _day_figures(day: Any, part: pl.DataFrame) -> dict[str, Any]:
+def day_figures(day: Any, part: pl.DataFrame) -> dict[str, Any]:
+    """A row of `performance`: predictions of a day with their labels, null where not known."""
     known = part.drop_nulls(LABEL)
     row: dict[str, Any] = {
         DAY: day,

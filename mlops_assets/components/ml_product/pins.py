@@ -2,7 +2,8 @@
 
 A model refers to its training set, and by it to every table that the set was made of; a gate
 result to those tables as they were when it was judged; a prediction to its model, and to the
-content of the feature view that it was made from. What cannot be resolved keeps all that it might
+content of the feature view that it was made from; an answer of a server to its model, and to what
+its generation of the online store was made of. What cannot be resolved keeps all that it might
 mean.
 """
 
@@ -18,7 +19,14 @@ from typing import Any
 
 import polars as pl
 
-from mlops_assets.components.ml_product import feature_view, scoring, shadow, training_set
+from mlops_assets.components.ml_product import (
+    feature_view,
+    online_features,
+    requests,
+    scoring,
+    shadow,
+    training_set,
+)
 from mlops_assets.components.ml_product.evaluation import GATE_RESULTS, SEGMENTS
 from mlops_assets.components.ml_product.evaluation import NAME as EVALUATION
 from mlops_assets.components.ml_product.origin import REFIT_SET, set_of
@@ -30,6 +38,8 @@ Found = dict[str, dict[int, list[str]]]
 """Table to version to reasons."""
 SCORED = (scoring.NAME, shadow.NAME)
 """Tables of predictions: the champion's, and the predecessor's beside it."""
+SERVED_GENERATIONS = 2
+"""Generations that an online store holds: the present one, and the one before it."""
 _Interval = tuple[int, int]
 
 
@@ -62,6 +72,7 @@ class _Pins:
         self._gates()
         self._reports()
         self._predictions()
+        self._answers()
 
     def _reports(self) -> None:
         """What an evaluation wrote; a champion's report is read as long as it serves."""
@@ -89,7 +100,7 @@ class _Pins:
         for model in sorted({model for model, _, _ in rows}):
             self._pin_model(model, f"{self._product.name} model {model} made predictions")
         view = self._product.table(feature_view.NAME)
-        where = _intervals(self._store, view)
+        where = intervals(self._store, view)
         newest = self._store.version(view)
         wanted: dict[_Interval, list[str]] = defaultdict(list)
         for _, day, content in rows:
@@ -106,6 +117,23 @@ class _Pins:
             days = sorted(set(wanted[first, last]))
             named = days[0] if len(days) == 1 else f"{days[0]} and {len(days) - 1} more days"
             self._pin(view, version, f"{self._product.name} predictions of {named} were made of it")
+
+    def _answers(self) -> None:
+        """What answered, or will: the newest generations are those that servers have now."""
+        name = self._product.name
+        for (model,) in self._rows(requests.NAME, "model_version"):
+            self._pin_model(model, f"{name} model {model} answered requests")
+        answered = {generation for (generation,) in self._rows(requests.NAME, "generation")}
+        held = ("published_at", "generation", "table", "delta_version")
+        rows = self._rows(online_features.NAME, *held)
+        published = sorted({(at, generation) for at, generation, *_ in rows})
+        served = {generation for _, generation in published[-SERVED_GENERATIONS:]}
+        for _, generation, table, version in rows:
+            what = f"generation {generation[:12]} of {name}'s online store"
+            if generation in answered:
+                self._pin(table, version, f"requests were answered from {what}")
+            elif generation in served:
+                self._pin(table, version, f"{what} is served")
 
     def _rows(self, name: str, *columns: str) -> list[tuple[Any, ...]]:
         table = self._product.table(name)
@@ -162,7 +190,7 @@ def _version_at(store: Lakehouse, table: str, when: datetime) -> int:
     return int(earlier[-1]) if len(earlier) else int(history["version"][0])
 
 
-def _intervals(store: Lakehouse, table: str) -> dict[tuple[str, str], _Interval]:
+def intervals(store: Lakehouse, table: str) -> dict[tuple[str, str], tuple[int, int]]:
     """(Partition, content) to the versions, first to last, in which it last stood so."""
     written: dict[str, list[tuple[int, str]]] = defaultdict(list)
     for entry in reversed(store.delta(table).history()):

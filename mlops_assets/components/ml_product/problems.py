@@ -17,6 +17,7 @@ from pydantic import BaseModel
 
 from mlops_assets.components.loading import told
 from mlops_assets.components.ml_product import problems_of_days as days
+from mlops_assets.components.ml_product import problems_of_serving as serving
 from mlops_assets.components.ml_product.product import Product, Unresolved
 from mlops_assets.components.ml_product.reading import Finding, unknown
 from mlops_assets.components.tables.feature_table import DEFINITIONS
@@ -196,6 +197,7 @@ def possible_gain(product: Product) -> Iterator[Finding]:
 CHECKS: tuple[Check, ...] = (
     name, owners, problem_module, tables, spine_columns, label_columns, feature_tables,
     each_column_once, known_families, known_baseline, metric, possible_gain, *days.CHECKS,
+    *serving.CHECKS,
 )  # fmt: skip
 
 

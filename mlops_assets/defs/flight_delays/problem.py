@@ -2,25 +2,17 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
-
 import polars as pl
 
 from mlops_assets.defs.nyc_flights.days import DAYS
-from mlops_assets.defs.nyc_flights.expressions import LATE_MINUTES, calendar_features
+from mlops_assets.defs.nyc_flights.expressions import LATE_MINUTES, two_hours_before_departure
 
 __all__ = ["DAYS", "label", "spine"]
-
-LEAD = timedelta(hours=2)
 
 
 def spine(flight_schedule: pl.LazyFrame) -> pl.LazyFrame:
     """One row a scheduled flight, asked two hours before it is scheduled to leave."""
-    return flight_schedule.with_columns(
-        (pl.col("scheduled_departure") - LEAD).alias("prediction_time"),
-        pl.col("scheduled_departure").dt.truncate("1h").alias("departure_hour"),
-        *calendar_features(),
-    )
+    return flight_schedule.with_columns(two_hours_before_departure())
 
 
 def label(flight_events: pl.LazyFrame) -> pl.LazyFrame:

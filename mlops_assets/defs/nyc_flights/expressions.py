@@ -5,11 +5,15 @@ No Dagster and no I/O: a Bento imports this module. Times are UTC unless a name 
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import polars as pl
 
 NEW_YORK = "America/New_York"
 LATE_MINUTES = 15
 """From how many minutes of delay on a flight is late."""
+LEAD = timedelta(hours=2)
+"""Time between the question whether a flight will be late, and its scheduled departure."""
 
 
 def clock(column: str) -> pl.Expr:
@@ -41,8 +45,24 @@ def calendar_features() -> list[pl.Expr]:
     """
     local = pl.col("scheduled_departure").dt.convert_time_zone(NEW_YORK)
     block = pl.col("scheduled_arrival") - pl.col("scheduled_departure")
+    # Not divided by 60: polars rounds that otherwise for one row than for many.
     return [
-        (local.dt.hour() + local.dt.minute() / 60).alias("scheduled_hour"),
+        (local.dt.hour() + local.dt.minute() * (1 / 60)).alias("scheduled_hour"),
         local.dt.weekday().cast(pl.Int8).alias("weekday"),
         block.dt.total_minutes().alias("scheduled_minutes"),
+    ]
+
+
+def two_hours_before_departure() -> list[pl.Expr]:
+    """What follows from a scheduled flight alone, to be asked two hours before it leaves.
+
+    From `scheduled_departure` and `scheduled_arrival` (UTC): `date` (local), `prediction_time` and
+    `departure_hour` (UTC), and the features of `calendar_features`.
+    """
+    departure = pl.col("scheduled_departure")
+    return [
+        local_date("scheduled_departure").alias("date"),
+        (departure - LEAD).alias("prediction_time"),
+        departure.dt.truncate("1h").alias("departure_hour"),
+        *calendar_features(),
     ]

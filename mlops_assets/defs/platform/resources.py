@@ -14,8 +14,10 @@ from mlops_assets.components.resources import (
     LakehouseResource,
     MlflowRunResource,
     ModelRegistryResource,
+    OnlineStoreResource,
+    RequestLogResource,
 )
-from mlops_assets.local import home, lake_uri
+from mlops_assets.local import home, lake_uri, online_store_uri, request_log_folder
 
 
 @dg.definitions
@@ -34,6 +36,8 @@ def resources() -> dg.Definitions:
             "registry": registry,
             "mlflow_run": MlflowRunResource(registry=registry),
             "bentos": BentoStoreResource(home=str(folder / "bentos")),
+            "online_store": OnlineStoreResource(uri=online_store_uri()),
+            "request_log": RequestLogResource(folder=str(request_log_folder())),
             "io_manager": DeltaIOManager(lakehouse=lakehouse),
         },
         executor=dg.in_process_executor,

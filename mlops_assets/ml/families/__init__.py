@@ -18,6 +18,7 @@ from mlops_assets.ml.families.base import (
     FitOptions,
     Labelled,
     Model,
+    Rows,
 )
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "Labelled",
     "Model",
     "ModelFileError",
+    "Rows",
     "families",
     "family",
     "load_model",

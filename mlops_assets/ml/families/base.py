@@ -7,7 +7,7 @@ and a family keeps it so by importing its library inside its functions.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -48,6 +48,23 @@ class FeatureColumns:
     def names(self) -> tuple[str, ...]:
         """All columns, the numeric ones first."""
         return (*self.numeric, *self.categorical)
+
+
+@dataclass(frozen=True)
+class Rows:
+    """A few rows to predict, as a server has them: for one row a frame costs milliseconds.
+
+    Attributes:
+        rows: feature to value: numbers, booleans, text or None, of the types that a frame's columns
+            would have.
+    """
+
+    rows: Sequence[Mapping[str, Any]]
+
+    @property
+    def height(self) -> int:
+        """Number of rows."""
+        return len(self.rows)
 
 
 @dataclass(frozen=True)
@@ -123,8 +140,10 @@ class Model(Protocol):
     def columns(self) -> FeatureColumns:
         """What it reads."""
 
-    def predict(self, frame: pl.DataFrame) -> np.ndarray:
+    def predict(self, frame: pl.DataFrame | Rows) -> np.ndarray:
         """P(label = 1) of each row, in the frame's order: float64, shape (rows,), in [0, 1].
+
+        Rows give what a frame of the same values gives.
 
         Missing values and levels never seen in training are fine; 0 rows give shape (0,).
 
@@ -135,6 +154,9 @@ class Model(Protocol):
 
     def save(self, folder: Path) -> None:
         """Write its files to an existing folder, none of them a pickle."""
+
+    def on(self, device: str) -> Model:
+        """The model predicting on "cpu", "cuda" or "auto"; see `EncodedModel.on`."""
 
     def description(self) -> dict[str, Any]:
         """Small facts about the fit, ready for JSON: rounds, device, and the like."""
@@ -220,7 +242,7 @@ def choose_device(family: str, device: str, gpu_is_there: Callable[[], bool] | N
     if device == "cpu" or (device == "auto" and gpu_is_there is None):
         return "cpu"
     if gpu_is_there is None:
-        raise ValueError(f"{family} fits on the CPU only: set device to 'cpu' or 'auto'")
+        raise ValueError(f"{family} runs on the CPU only: set device to 'cpu' or 'auto'")
     if gpu_is_there():
         return "cuda"
     if device == "auto":

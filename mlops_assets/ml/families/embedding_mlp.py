@@ -7,9 +7,10 @@ the CPU. Predicts on the CPU wherever it was fitted. Stored as safetensors.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from copy import deepcopy
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -20,6 +21,7 @@ from mlops_assets.ml.families.base import (
     FeatureColumns,
     FitOptions,
     Labelled,
+    Rows,
     check_both_classes,
     choose_device,
     complete_params,
@@ -48,11 +50,12 @@ class EmbeddingMLPModel(EncodedModel):
 
     family: ClassVar[str] = NAME
 
-    def probability(self, frame: pl.DataFrame) -> np.ndarray:
+    def probability(self, frame: pl.DataFrame | Rows) -> np.ndarray:
         """P(label = 1) of each row."""
         import torch
 
-        numbers, codes = _tensors(self.encoder, frame)
+        device = next(self.network.parameters()).device
+        numbers, codes = (each.to(device) for each in _tensors(self.encoder, frame))
         with torch.inference_mode():
             logits = [
                 self.network(n, c)
@@ -60,7 +63,16 @@ class EmbeddingMLPModel(EncodedModel):
                     numbers.split(_PREDICT_ROWS), codes.split(_PREDICT_ROWS), strict=True
                 )
             ]
-            return torch.cat(logits).double().sigmoid().numpy()
+            return torch.cat(logits).double().sigmoid().cpu().numpy()
+
+    @classmethod
+    def finds_gpu(cls) -> Callable[[], bool]:
+        """What asks the library for a GPU."""
+        return _gpu_is_there
+
+    def on_gpu(self) -> EmbeddingMLPModel:
+        """The model with a network of its own on the GPU."""
+        return replace(self, network=deepcopy(self.network).cuda())
 
     def save_weights(self, folder: Path) -> None:
         """Write the network's weights as safetensors."""
@@ -104,11 +116,9 @@ class EmbeddingMLP:
         options: FitOptions,
     ) -> EmbeddingMLPModel:
         """Train until the log loss on `valid` has not fallen for `patience` epochs."""
-        import torch
-
         values = complete_params(self, params)
         check_both_classes(train)
-        device = choose_device(NAME, options.device, torch.cuda.is_available)
+        device = choose_device(NAME, options.device, _gpu_is_there)
         encoder = Encoder.fit(train.frame, columns)
         with _torch_set_up(options, device):
             network = _network(encoder, values["width"], values["dropout"]).to(device)
@@ -124,6 +134,12 @@ class EmbeddingMLP:
         network = _network(encoder, facts["width"], facts["dropout"])
         network.load_state_dict(load_file(folder / _WEIGHTS_FILE))
         return EmbeddingMLPModel(encoder, facts, network.eval())
+
+
+def _gpu_is_there() -> bool:
+    import torch
+
+    return torch.cuda.is_available()
 
 
 def _shape(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -166,7 +182,7 @@ def _network(encoder: Encoder, width: int, dropout: float) -> Module:
     return Network()
 
 
-def _tensors(encoder: Encoder, frame: pl.DataFrame) -> tuple[Tensor, Tensor]:
+def _tensors(encoder: Encoder, frame: pl.DataFrame | Rows) -> tuple[Tensor, Tensor]:
     import torch
 
     numbers = torch.from_numpy(encoder.standardised(frame).astype(np.float32))

@@ -7,8 +7,9 @@ encoded frame into probabilities and which files hold its own weights.
 from __future__ import annotations
 
 import json
+import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 import polars as pl
 
-from mlops_assets.ml.families.base import FeatureColumns
+from mlops_assets.ml.families.base import FeatureColumns, Rows, choose_device
 from mlops_assets.ml.families.encoders import Encoder
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ class EncodedModel(ABC):
         """Small facts about the fit."""
         return dict(self.facts)
 
-    def predict(self, frame: pl.DataFrame) -> np.ndarray:
+    def predict(self, frame: pl.DataFrame | Rows) -> np.ndarray:
         """P(label = 1) of each row: float64, shape (rows,); see `Model.predict`.
 
         Raises:
@@ -71,6 +72,24 @@ class EncodedModel(ABC):
             )
         return probability
 
+    def on(self, device: str) -> EncodedModel:
+        """The model predicting on "cpu" or "cuda"; "auto" takes a GPU that is there and of use.
+
+        Raises:
+            ValueError: "cuda", and there is no GPU or the family has no use for one.
+        """
+        chosen = choose_device(self.family, device, self.finds_gpu())
+        return self if chosen == "cpu" else self.on_gpu()
+
+    @classmethod
+    def finds_gpu(cls) -> Callable[[], bool] | None:
+        """What asks the family's library for a GPU; None for a family of the CPU only."""
+        return None
+
+    def on_gpu(self) -> EncodedModel:
+        """The model predicting on the GPU."""
+        raise NotImplementedError(f"{self.family} is of the CPU only")
+
     def save(self, folder: Path) -> None:
         """Write the encoder, the facts and the weights to an existing folder."""
         _write_json(folder / _ENCODER_FILE, self.encoder.to_json())
@@ -78,7 +97,7 @@ class EncodedModel(ABC):
         self.save_weights(folder)
 
     @abstractmethod
-    def probability(self, frame: pl.DataFrame) -> np.ndarray:
+    def probability(self, frame: pl.DataFrame | Rows) -> np.ndarray:
         """P(label = 1) of at least one row, unchecked: any float type, shape (rows,)."""
 
     @abstractmethod
@@ -97,9 +116,9 @@ def _few_threads(family: str, rows: int) -> Iterator[None]:
     """One OpenMP thread for few rows, in this thread of the process alone.
 
     Waking the others costs more than they save: on a busy machine a row of boosted trees takes
-    80 ms on two threads and 6 ms on one.
+    80 ms on two threads and 6 ms on one. A server has one from the start, and saves the asking.
     """
-    if rows >= _MANY_ROWS:
+    if rows >= _MANY_ROWS or os.environ.get("OMP_NUM_THREADS") == "1":
         yield
         return
     with _openmp(family).limit(limits=1, user_api="openmp"):

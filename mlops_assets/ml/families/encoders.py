@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from mlops_assets.ml.families.base import FeatureColumns, FeatureError
+from mlops_assets.ml.families.base import FeatureColumns, FeatureError, Rows
 
 MISSING_CODE = -1
 
@@ -81,7 +81,7 @@ class Encoder:
             flagged=tuple(n for n, c in zip(names, count, strict=True) if 0 < c < frame.height),
         )
 
-    def numbers(self, frame: pl.DataFrame) -> np.ndarray:
+    def numbers(self, frame: pl.DataFrame | Rows) -> np.ndarray:
         """The numeric columns as they are, NaN for missing: float64, shape (rows, numeric).
 
         Raises:
@@ -91,13 +91,15 @@ class Encoder:
         self._write_numbers(frame, values)
         return values
 
-    def codes(self, frame: pl.DataFrame) -> np.ndarray:
+    def codes(self, frame: pl.DataFrame | Rows) -> np.ndarray:
         """Codes of the categorical columns, -1 for null and for levels not known: int32,
         shape (rows, categorical).
 
         Raises:
             FeatureError: a column that is not there, or of a type without levels.
         """
+        if isinstance(frame, Rows):
+            return self._codes_of_rows(frame)
         _check_present(frame, self.columns)
         codes = np.empty((frame.height, len(self.columns.categorical)), dtype=np.int32, order="F")
         for index, name in enumerate(self.columns.categorical):
@@ -106,7 +108,9 @@ class Encoder:
             codes[:, index] = known.fill_null(MISSING_CODE).to_numpy()
         return codes
 
-    def matrix(self, frame: pl.DataFrame, dtype: type[np.floating] = np.float64) -> np.ndarray:
+    def matrix(
+        self, frame: pl.DataFrame | Rows, dtype: type[np.floating] = np.float64
+    ) -> np.ndarray:
         """Numbers and codes side by side, NaN for missing in both: `dtype`,
         shape (rows, numeric + categorical). This is what the tree libraries read.
         """
@@ -118,7 +122,7 @@ class Encoder:
         matrix[:, numbers:][codes == MISSING_CODE] = np.nan
         return matrix
 
-    def standardised(self, frame: pl.DataFrame) -> np.ndarray:
+    def standardised(self, frame: pl.DataFrame | Rows) -> np.ndarray:
         """Standardised numbers, zero where missing, then the missing flags: float64,
         shape (rows, numeric + flagged). Values lie within 10 standard deviations.
         """
@@ -161,10 +165,42 @@ class Encoder:
             flagged=tuple(stored["flagged"]),
         )
 
-    def _write_numbers(self, frame: pl.DataFrame, out: np.ndarray) -> None:
-        _check_present(frame, self.columns)
-        _write_numbers(frame, self.columns.numeric, out)
-        out[:, [name in self.empty for name in self.columns.numeric]] = 0.0
+    def _write_numbers(self, frame: pl.DataFrame | Rows, out: np.ndarray) -> None:
+        if isinstance(frame, Rows):
+            out[:] = self._numbers_of_rows(frame)
+        else:
+            _check_present(frame, self.columns)
+            _write_numbers(frame, self.columns.numeric, out)
+        out[:, self._is_empty] = 0.0
+
+    def _numbers_of_rows(self, rows: Rows) -> np.ndarray:
+        names = self.columns.numeric
+        try:
+            values = np.array([[row[name] for name in names] for row in rows.rows], dtype=float)
+        except KeyError as error:
+            raise FeatureError(f"missing feature: {error}; expected {', '.join(names)}") from None
+        if (np.abs(values) > _LARGEST).any():
+            for index, name in enumerate(names):
+                _check_finite(pl.Series(name, values[:, index]))
+        return values
+
+    def _codes_of_rows(self, rows: Rows) -> np.ndarray:
+        codes = [
+            [known.get(_level(row[name]), MISSING_CODE) for name, known in self._codes.items()]
+            for row in rows.rows
+        ]
+        return np.array(codes, dtype=np.int32).reshape(rows.height, len(self._codes))
+
+    @cached_property
+    def _is_empty(self) -> list[bool]:
+        return [name in self.empty for name in self.columns.numeric]
+
+    @cached_property
+    def _codes(self) -> dict[str, dict[str | None, int]]:
+        return {
+            name: {level: code for code, level in enumerate(self.levels[name])}
+            for name in self.columns.categorical
+        }
 
     @cached_property
     def _enums(self) -> dict[str, pl.Enum]:
@@ -199,6 +235,13 @@ def _check_finite(number: pl.Series) -> None:
             f"numeric feature {number.name!r} is infinite in {beyond.sum()} of {len(number)} rows,"
             f" first in row {first} ({number[first]}); make it null where it is not known"
         )
+
+
+def _level(value: Any) -> str | None:
+    """A value as polars casts it to text: 3, true, 2013-03-08."""
+    if value is None or isinstance(value, str):
+        return value
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _text(frame: pl.DataFrame, name: str) -> pl.Series:

@@ -20,6 +20,7 @@ from mlops_assets.ml.families.base import (
     FeatureColumns,
     FitOptions,
     Labelled,
+    Rows,
     check_both_classes,
     choose_device,
     complete_params,
@@ -54,7 +55,7 @@ class HistGradientBoostingModel(EncodedModel):
 
     family: ClassVar[str] = NAME
 
-    def probability(self, frame: pl.DataFrame) -> np.ndarray:
+    def probability(self, frame: pl.DataFrame | Rows) -> np.ndarray:
         """P(label = 1) of each row."""
         return self.classifier.predict_proba(self.encoder.matrix(frame))[:, 1]
 

@@ -19,6 +19,7 @@ from mlops_assets.ml.families.base import (
     FeatureColumns,
     FitOptions,
     Labelled,
+    Rows,
     check_both_classes,
     choose_device,
     complete_params,
@@ -48,7 +49,7 @@ class LogisticRegressionModel(EncodedModel):
 
     family: ClassVar[str] = NAME
 
-    def probability(self, frame: pl.DataFrame) -> np.ndarray:
+    def probability(self, frame: pl.DataFrame | Rows) -> np.ndarray:
         """P(label = 1) of each row."""
         from scipy.special import expit
 
@@ -115,7 +116,7 @@ class LogisticRegression:
         )
 
 
-def _design(encoder: Encoder, frame: pl.DataFrame) -> csr_array:
+def _design(encoder: Encoder, frame: pl.DataFrame | Rows) -> csr_array:
     """Standardised numbers, flags, then one column a level: sparse, shape (rows, design columns).
 
     The first column of each categorical feature stands for null and unseen levels.

@@ -2,14 +2,14 @@
 
 Categories are split natively, by codes; null and unseen levels go where missing values go. Stored
 in XGBoost's own binary JSON (.ubj), cut to the best round. Predicts on the CPU wherever it was
-fitted, so that a saved model and the one just fitted agree.
+fitted, so that a saved model and the one just fitted agree, unless a server asks for a GPU.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -20,6 +20,7 @@ from mlops_assets.ml.families.base import (
     FeatureColumns,
     FitOptions,
     Labelled,
+    Rows,
     check_both_classes,
     choose_device,
     complete_params,
@@ -29,7 +30,7 @@ from mlops_assets.ml.families.encoders import Encoder
 
 if TYPE_CHECKING:
     import optuna
-    from xgboost import Booster, QuantileDMatrix
+    from xgboost import Booster, DMatrix, QuantileDMatrix
     from xgboost.callback import TrainingCallback
 
 NAME = "xgboost"
@@ -42,13 +43,28 @@ class XGBoostModel(EncodedModel):
     """Boosted trees in an XGBoost Booster."""
 
     booster: Booster
+    is_on_gpu: bool = False
 
     family: ClassVar[str] = NAME
 
-    def probability(self, frame: pl.DataFrame) -> np.ndarray:
+    def probability(self, frame: pl.DataFrame | Rows) -> np.ndarray:
         """P(label = 1) of each row."""
         # XGBoost computes in single precision whatever it is given; this halves what it reads.
-        return self.booster.inplace_predict(self.encoder.matrix(frame, np.float32), missing=np.nan)
+        matrix = self.encoder.matrix(frame, np.float32)
+        if self.is_on_gpu:
+            return self.booster.predict(_on_gpu(self.encoder, matrix))
+        return self.booster.inplace_predict(matrix, missing=np.nan)
+
+    @classmethod
+    def finds_gpu(cls) -> Callable[[], bool]:
+        """What asks the library for a GPU."""
+        return _gpu_is_there
+
+    def on_gpu(self) -> XGBoostModel:
+        """The model with a booster of its own on the GPU."""
+        booster = self.booster.copy()
+        booster.set_param({"device": "cuda"})
+        return replace(self, booster=booster, is_on_gpu=True)
 
     def save_weights(self, folder: Path) -> None:
         """Write the booster in XGBoost's own format."""
@@ -162,6 +178,15 @@ def _matrix(
         nthread=options.threads,
         ref=bins_of,
     )
+
+
+def _on_gpu(encoder: Encoder, matrix: np.ndarray) -> DMatrix:
+    """What a booster on the GPU reads; in place it reads only what lies there already."""
+    import xgboost
+
+    columns = encoder.columns
+    kinds = ["q"] * len(columns.numeric) + ["c"] * len(columns.categorical)
+    return xgboost.DMatrix(matrix, missing=np.nan, feature_types=kinds, enable_categorical=True)
 
 
 def _callbacks(patience: int | None, options: FitOptions) -> list[TrainingCallback]:

@@ -1,0 +1,194 @@
+"""What a served model promises: its request, its look-ups, its features, its threshold.
+
+`contract.json` lies beside the service in a Bento. A server takes another model over while it runs
+only where all but the version and its threshold is the same: `Contract.hash` says so.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from datetime import timedelta
+from importlib import import_module
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import polars as pl
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from mlops_assets.ml.point_in_time import Definition, Latest, Trailing
+
+_OF_A_VERSION = {"model_version", "threshold"}
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class RequestField(_Part):
+    """One field that a caller gives.
+
+    Attributes:
+        name: as in the spine table.
+        type: "datetime" is a UTC moment with its offset.
+        unit: in words, as "miles"; empty where there is none.
+        description: what it is.
+        example: a good value.
+        required: whether a caller must give it; the others are looked up in the spine.
+        pattern: regular expression of good text; None for any.
+        least, most: bounds of a good number.
+    """
+
+    name: str
+    type: Literal["string", "integer", "number", "datetime"]
+    unit: str = ""
+    description: str = ""
+    example: str | int | float
+    required: bool = True
+    pattern: str | None = None
+    least: float | None = None
+    most: float | None = None
+
+
+class LatestLookUp(_Part):
+    """`Latest`, ready for JSON; pairs keep their order."""
+
+    kind: Literal["latest"] = "latest"
+    keys: tuple[str, ...]
+    columns: tuple[tuple[str, str], ...]
+    ttl_us: int | None
+
+    def definition(self) -> Latest:
+        """The definition itself."""
+        ttl = None if self.ttl_us is None else timedelta(microseconds=self.ttl_us)
+        return Latest(self.keys, dict(self.columns), ttl)
+
+
+class TrailingLookUp(_Part):
+    """`Trailing`, ready for JSON; pairs keep their order."""
+
+    kind: Literal["trailing"] = "trailing"
+    keys: tuple[str, ...]
+    prefix: str
+    ratios: tuple[tuple[str, tuple[str, str]], ...]
+    windows_us: tuple[tuple[str, int], ...]
+
+    def definition(self) -> Trailing:
+        """The definition itself."""
+        windows = {label: timedelta(microseconds=us) for label, us in self.windows_us}
+        return Trailing(self.keys, self.prefix, dict(self.ratios), windows)
+
+
+LookUp = Annotated[LatestLookUp | TrailingLookUp, Field(discriminator="kind")]
+
+
+class Contract(_Part):
+    """The contract of one version of one product's model.
+
+    Attributes:
+        product: its name.
+        model_version: which version the Bento was built with.
+        task: what the probability is of.
+        family: of the model; the image holds this family's library.
+        threshold: probability from which on the decision is yes.
+        device: "cpu", "cuda" (a server without a GPU refuses to start) or "auto".
+        numeric, categorical: the model's features, in order.
+        request: what a caller gives, in order.
+        on_demand: dotted name of the function that gives the expressions (polars) by which a
+            request's row gets its `date`, `prediction_time`, look-up keys and on-demand features.
+        spine_table: domain/table of the rows that can be asked for.
+        entity_keys: its columns that identify a row, `date` among them.
+        lookups: feature table and what is looked up in it, in order.
+        code: digest of the code that serves; another code is another contract.
+    """
+
+    product: str
+    model_version: str
+    task: Literal["binary"]
+    family: str
+    threshold: float = Field(ge=0, le=1)
+    device: Literal["cpu", "cuda", "auto"] = "cpu"
+    numeric: tuple[str, ...]
+    categorical: tuple[str, ...]
+    request: tuple[RequestField, ...] = Field(min_length=1)
+    on_demand: str
+    spine_table: str
+    entity_keys: tuple[str, ...]
+    lookups: tuple[tuple[str, LookUp], ...]
+    code: str = ""
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Read and check the contract at `path`."""
+        return cls.model_validate_json(path.read_bytes())
+
+    @property
+    def features(self) -> tuple[str, ...]:
+        """The model's features in its order, the numeric ones first."""
+        return (*self.numeric, *self.categorical)
+
+    @property
+    def hash(self) -> str:
+        """32 hex digits of all but the version and its threshold; equal ones are swappable."""
+        rest = self.model_dump(mode="json", exclude=_OF_A_VERSION)
+        return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()[:32]
+
+    @property
+    def spine_keys(self) -> tuple[str, ...]:
+        """What a caller must give: by it the row is found in the spine's table."""
+        return tuple(field.name for field in self.request if field.required)
+
+    @property
+    def spine_columns(self) -> tuple[str, ...]:
+        """What the spine's table gives where a caller does not."""
+        return tuple(field.name for field in self.request if not field.required)
+
+    def expressions(self) -> list[pl.Expr]:
+        """The on-demand expressions, to be built once.
+
+        Raises:
+            ImportError, AttributeError: there is no such function.
+        """
+        module, _, name = self.on_demand.rpartition(".")
+        expressions: list[pl.Expr] = getattr(import_module(module), name)()
+        return expressions
+
+    def definitions(self) -> dict[str, Definition]:
+        """Feature table to what is looked up in it."""
+        return {table: look_up.definition() for table, look_up in self.lookups}
+
+    @model_validator(mode="after")
+    def _names_each_once(self) -> Self:
+        for what, names in {
+            "the features": self.features,
+            "the request": tuple(field.name for field in self.request),
+        }.items():
+            if twice := sorted({name for name in names if names.count(name) > 1}):
+                raise ValueError(f"{', '.join(twice)}: named twice among {what}")
+        if not self.features:
+            raise ValueError("no features; a model needs at least one")
+        return self
+
+
+def look_ups(definitions: Mapping[str, Definition]) -> tuple[tuple[str, LookUp], ...]:
+    """Definitions by table, ready for a contract."""
+    return tuple((table, _look_up(definition)) for table, definition in definitions.items())
+
+
+def _look_up(definition: Definition) -> LookUp:
+    if isinstance(definition, Latest):
+        ttl = None if definition.ttl is None else _us(definition.ttl)
+        return LatestLookUp(
+            keys=definition.keys, columns=tuple(definition.columns.items()), ttl_us=ttl
+        )
+    return TrailingLookUp(
+        keys=definition.keys,
+        prefix=definition.prefix,
+        ratios=tuple(definition.ratios.items()),
+        windows_us=tuple((label, _us(length)) for label, length in definition.windows.items()),
+    )
+
+
+def _us(length: Any) -> int:
+    return length // timedelta(microseconds=1)

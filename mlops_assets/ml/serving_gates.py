@@ -1,0 +1,62 @@
+"""Whether a served model says what the batch path says: its answers, and the features it looked up.
+
+Pure: what the running Bento answered and logged in, outcomes out.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import polars as pl
+
+from mlops_assets.ml.families import FeatureColumns
+from mlops_assets.ml.gates import GateOutcome, outcome
+from mlops_assets.ml.skew import skew
+
+TOLERANCE = 1e-6
+"""Greatest difference of a probability; a row alone and in a batch may round differently."""
+
+
+def answers_as_batch(answers: np.ndarray, expected: np.ndarray, ready_after: float) -> GateOutcome:
+    """Pass where the answers to some rows are the batch path's, within `TOLERANCE`.
+
+    Args:
+        answers: probabilities of the running Bento, shape (rows,).
+        expected: those of the batch path.
+        ready_after: seconds that the Bento took to start, for the detail.
+    """
+    same_shape = answers.shape == expected.shape and answers.size > 0
+    worst = float(np.max(np.abs(answers - expected))) if same_shape else float("inf")
+    detail = (
+        f"{expected.size} answers differ from the batch path by at most {worst:.2g} (limit"
+        f" {TOLERANCE:g}); ready after {ready_after:.1f} s"
+    )
+    margin = TOLERANCE - worst
+    passed = worst <= TOLERANCE
+    return outcome("answers_as_batch", passed, worst, TOLERANCE, margin, expected.size, detail)
+
+
+def online_as_offline(
+    used: pl.DataFrame, offline: pl.DataFrame, columns: FeatureColumns
+) -> GateOutcome:
+    """Pass where each feature that was looked up online is the offline one, cell by cell, exactly.
+
+    Args:
+        used: `prediction_id` and the features, as the running Bento used them.
+        offline: the features of the same rows, in the same order, by the offline path.
+        columns: the model's features.
+    """
+    name = "online_as_offline"
+    if used.height != offline.height or not used.height:
+        detail = f"{used.height} rows are in the log of {offline.height} that were asked for"
+        return outcome(name, False, None, 0, None, offline.height, detail)
+    found = skew(used, offline, columns)
+    cells = used.height * len(columns.names)
+    differing = int(found["differing"].sum())
+    detail = f"{differing} of {cells} cells differ from the offline path"
+    if differing:
+        first = found.sort("differing", descending=True).row(0, named=True)
+        detail += (
+            f", {first['feature']!r} in {first['differing']} of {first['rows']} rows: the server"
+            f" used {first['used']}, offline it is {first['offline']}"
+        )
+    return outcome(name, not differing, differing, 0, -differing, used.height, detail)
