@@ -17,6 +17,7 @@ import polars as pl
 from mlops_assets.components.ml_product import feature_view, requests
 from mlops_assets.components.ml_product.answers import held, offline_features, used_features
 from mlops_assets.components.ml_product.incumbent import GATE_RESULTS, PROMOTIONS
+from mlops_assets.components.ml_product.origin import set_of
 from mlops_assets.components.ml_product.pins import SCORED, intervals
 from mlops_assets.components.ml_product.product import Product
 from mlops_assets.components.ml_product.training_set import DAY, made_of
@@ -107,11 +108,16 @@ def trace(store: Lakehouse, models: ModelRegistry, product: Product, prediction_
     same = abs(again - answer["probability"]) <= TOLERANCE and not features.differing
     return Trace(
         prediction_id, product.name, path, answer, _described(models, version),
-        made_of(store, product, int(version.tags["training_set_version"])),
+        _made_of(store, product, version),
         _rows(store, product.table(GATE_RESULTS), version, "judged_at"),
         _rows(store, product.table(PROMOTIONS), version, "decided_at"),
         used, dict(features.versions), features.content, dict(features.differing), again, same,
     )  # fmt: skip
+
+
+def _made_of(store: Lakehouse, product: Product, version: ModelVersion) -> dict[str, int]:
+    table, pinned = set_of(product, version)
+    return made_of(store, product, pinned, table.split("/")[1])
 
 
 def find(store: Lakehouse, product: Product, prediction_id: str) -> tuple[str, pl.DataFrame]:
