@@ -86,6 +86,27 @@ class HasFailed(_FromProvenance):
         return provenance.failed(spec)
 
 
+@dataclass(frozen=True)
+class InputRequested(dg.AutomationCondition[dg.AssetKey]):
+    """An input is asked for at this look, in whatever run it will be made.
+
+    Dagster's `will_be_requested` speaks only of inputs that can be made in the asset's own run, which
+    days and what has no days cannot.
+    """
+
+    def evaluate(
+        self, context: dg.AutomationContext[dg.AssetKey]
+    ) -> dg.AutomationResult[dg.AssetKey]:
+        """All candidates or none; inputs are evaluated first."""
+        asked = [
+            context.request_subsets_by_key.get(key)
+            for key in context.asset_graph.get(context.key).parent_keys
+        ]
+        requested = any(subset is not None and not subset.is_empty for subset in asked)
+        subset = context.candidate_subset if requested else context.get_empty_subset()
+        return dg.AutomationResult(context, subset)
+
+
 def content_changed(*names: str, gated: bool = False) -> Condition:
     """Missing, or the content of an input or the code changed; for what follows its inputs.
 
@@ -114,7 +135,7 @@ def days_changed() -> Condition:
     at_rest = (
         Condition.all_deps_match(~Condition.missing())
         & ~Condition.any_deps_in_progress()
-        & ~Condition.any_deps_match(Condition.will_be_requested())
+        & ~InputRequested()
         & ~Condition.in_progress()
     ).with_label("every input has a day, nothing running")
     return (due & at_rest & ~HasFailed()).with_label("content of the days or code changed")
