@@ -90,8 +90,8 @@ class HasFailed(_FromProvenance):
 class InputRequested(dg.AutomationCondition[dg.AssetKey]):
     """An input is asked for at this look, in whatever run it will be made.
 
-    Dagster's `will_be_requested` speaks only of inputs that can be made in the asset's own run, which
-    days and what has no days cannot.
+    Dagster's `will_be_requested` speaks only of inputs that can be made in the asset's own run; one
+    with days is not, for an asset without.
     """
 
     def evaluate(
