@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import reduce
+from operator import or_
 from typing import Any
 
 import dagster as dg
@@ -87,6 +89,37 @@ class HasFailed(_FromProvenance):
 
 
 @dataclass(frozen=True)
+class StillDue(dg.AutomationCondition[dg.AssetKey]):
+    """What was due when the look began is due after all: no run that ended since has made it.
+
+    It stands last. What is there is read when a look begins, and what is in progress some time
+    after; a run that ends in between would be asked for twice.
+    """
+
+    because: tuple[_FromProvenance, ...]
+
+    def evaluate(
+        self, context: dg.AutomationContext[dg.AssetKey]
+    ) -> dg.AutomationResult[dg.AssetKey]:
+        """Ask once more, of what is there now."""
+        candidates, graph = context.candidate_subset, context.asset_graph
+        if candidates.is_empty:
+            return dg.AutomationResult(context, candidates)
+        provenance = provenance_of(context.asset_graph_view.instance)
+        provenance.look_again([context.key, *graph.get(context.key).parent_keys])
+        made, spec = provenance.made(context.key), spec_of(graph, context.key)
+        still = {p for reason in self.because for p in reason.holds(provenance, spec)}
+        if context.partitions_def is None:
+            due = None not in made or None in still
+            subset = candidates if due else context.get_empty_subset()
+            return dg.AutomationResult(context, subset)
+        asked = candidates.expensively_compute_partition_keys()
+        keys = {name for name in asked if name not in made or name in still}
+        subset = candidates.compute_intersection_with_partition_keys(keys)
+        return dg.AutomationResult(context, subset)
+
+
+@dataclass(frozen=True)
 class InputRequested(dg.AutomationCondition[dg.AssetKey]):
     """An input is asked for at this look, in whatever run it will be made.
 
@@ -118,11 +151,10 @@ def content_changed(*names: str, gated: bool = False) -> Condition:
         gated: also wait until the inputs' blocking checks have passed. That is for assets without
             partitions: a partitioned table withholds a bad day by itself.
     """
-    due = Condition.missing() | CodeDiffers() | InputsDiffer(names)
     ready = _ready(names)
     if gated:
         ready = ready & _watching(Condition.all_deps_blocking_checks_passed(), names)
-    return (due & ready & ~HasFailed()).with_label("content or code changed")
+    return _due("content or code changed", ready, CodeDiffers(), InputsDiffer(names))
 
 
 def days_changed() -> Condition:
@@ -131,30 +163,37 @@ def days_changed() -> Condition:
     For an asset without partitions that does not wait for days which have not come; it waits while
     any input is about to be made.
     """
-    due = Condition.missing() | CodeDiffers() | InputsDiffer(waits=False)
     at_rest = (
         Condition.all_deps_match(~Condition.missing())
         & ~Condition.any_deps_in_progress()
         & ~InputRequested()
         & ~Condition.in_progress()
     ).with_label("every input has a day, nothing running")
-    return (due & at_rest & ~HasFailed()).with_label("content of the days or code changed")
+    inputs = InputsDiffer(waits=False)
+    return _due("content of the days or code changed", at_rest, CodeDiffers(), inputs)
 
 
 def once() -> Condition:
     """Missing and its inputs are there; what it made stays whatever changes upstream."""
-    return (Condition.missing() & _ready() & ~HasFailed()).with_label("not made yet")
+    return _due("not made yet", _ready())
 
 
 def missing_or_code_changed() -> Condition:
     """For a table without inputs in the graph, and for what a decision alone makes anew."""
-    due = Condition.missing() | CodeDiffers()
-    return (due & _ready() & ~HasFailed()).with_label("missing or code changed")
+    return _due("missing or code changed", _ready(), CodeDiffers())
 
 
 def code_changed() -> Condition:
     """For days that arrive by themselves: those that are there follow the code."""
-    return (CodeDiffers() & _ready() & ~HasFailed()).with_label("code changed")
+    differs = CodeDiffers()
+    due = differs & _ready() & ~HasFailed() & StillDue((differs,))
+    return due.with_label("code changed")
+
+
+def _due(label: str, ready: Condition, *because: _FromProvenance) -> Condition:
+    """Missing, or one of the reasons; ready to be made, and not known to fail."""
+    due: Condition = reduce(or_, because, Condition.missing())
+    return (due & ready & ~HasFailed() & StillDue(because)).with_label(label)
 
 
 def _ready(names: tuple[str, ...] = ()) -> Condition:

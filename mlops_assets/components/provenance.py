@@ -73,6 +73,10 @@ class Provenance:
         if tick is not None and tick is self._tick:
             return
         self._tick = tick
+        self.look_again(keys)
+
+    def look_again(self, keys: Iterable[dg.AssetKey]) -> None:
+        """Read what is new of these assets, also within a tick."""
         self._now.clear()
         for record in self._instance.get_asset_records(list(keys)):
             newest = record.asset_entry.last_materialization_storage_id or 0

@@ -16,7 +16,7 @@ import dataframely as dy
 import polars as pl
 import pytest
 
-from mlops_assets.components.automation import content_changed
+from mlops_assets.components.automation import InputRequested, StillDue, content_changed
 from mlops_assets.components.engine import Engine, Report
 from mlops_assets.components.provenance import provenance_of
 from mlops_assets.components.resources import LakehouseResource
@@ -269,3 +269,58 @@ def test_a_look_reads_of_failures_only_what_is_new(engine, home, monkeypatch):
     change(home, KEYS[1], 50)
     arrive(engine)
     assert {key.path[-1] for key in engine.due()} == {"scaled"}
+
+
+class RunEnds(dg.AutomationCondition):
+    """Somebody's run ends while a look is under way."""
+
+    def evaluate(self, context):
+        name = context.key.path[-1]
+        keys = ["2013-01-01"] if context.partitions_def else [None]
+        for partition in keys:
+            context.asset_graph_view.instance.report_runless_asset_event(
+                dg.AssetMaterialization(name, partition=partition)
+            )
+        return dg.AutomationResult(context, context.candidate_subset)
+
+
+def test_what_a_run_made_while_the_look_was_under_way_is_not_asked_for_again():
+    at_first = dg.AutomationCondition.missing() & RunEnds()
+    days = dg.DailyPartitionsDefinition("2013-01-01", end_date="2013-01-03")
+
+    @dg.asset(automation_condition=at_first)
+    def whole() -> None: ...
+
+    @dg.asset(automation_condition=at_first & StillDue(()))
+    def seen() -> None: ...
+
+    @dg.asset(partitions_def=days, automation_condition=at_first & StillDue(()))
+    def seen_daily() -> None: ...
+
+    with dg.DagsterInstance.ephemeral() as instance:
+        asked = dg.evaluate_automation_conditions([whole, seen, seen_daily], instance)
+    assert asked.get_num_requested(dg.AssetKey("whole")) == 1
+    assert asked.get_num_requested(dg.AssetKey("seen")) == 0
+    assert asked.get_requested_partitions(dg.AssetKey("seen_daily")) == {"2013-01-02"}
+
+
+def test_who_takes_no_days_waits_for_days_that_are_asked_for_at_the_same_look():
+    days = dg.DailyPartitionsDefinition("2013-01-01", end_date="2013-01-03")
+
+    @dg.asset(partitions_def=days, automation_condition=dg.AutomationCondition.missing())
+    def daily() -> None: ...
+
+    @dg.asset(deps=[daily], automation_condition=~InputRequested())
+    def waits() -> None: ...
+
+    @dg.asset(deps=[daily], automation_condition=content_changed())
+    def other() -> None: ...
+
+    with dg.DagsterInstance.ephemeral() as instance:
+        definitions = dg.Definitions([daily, waits, other])
+        asked = dg.evaluate_automation_conditions(definitions, instance)
+        assert asked.get_num_requested(dg.AssetKey("waits")) == 0
+        for day in ("2013-01-01", "2013-01-02"):
+            instance.report_runless_asset_event(dg.AssetMaterialization("daily", partition=day))
+        asked = dg.evaluate_automation_conditions(definitions, instance)
+        assert asked.get_num_requested(dg.AssetKey("waits")) == 1
