@@ -141,9 +141,7 @@ def test_a_missing_part_is_one_finding():
 
 
 def test_a_part_that_is_no_mapping_is_one_finding():
-    text = replaced(
-        GOOD, (GOOD[GOOD.index("  gates:") : GOOD.index("  promotion:")], "  gates: 3\n")
-    )
+    text = replaced(GOOD, (GOOD[GOOD.index("  gates:") : GOOD.index("  serving:")], "  gates: 3\n"))
     (finding,) = found(text)
     assert finding.startswith("gates: 3 is no mapping; it has the fields min_gain_over_baseline, ")
 

@@ -25,11 +25,13 @@ from mlops_assets.stores.lakehouse import Lakehouse, TableNotFound
 PRODUCT = "flight_delays"
 DATA_VERSION = "dagster/data_version"
 # Of these the data version is not the content of the table of their name.
-_OTHER_VERSIONS = {"candidate", "bento", "champion", "evaluation"}
+_OTHER_VERSIONS = {
+    "candidate", "bento", "champion", "evaluation", "model_card", "online_features",
+}  # fmt: skip
 # What differs from one run of the same program to the next; gates measure time and memory too.
 _VOLATILE = {
     "run_id", "baseline_run", "seconds", "search_seconds", "judged_at", "decided_at", "path",
-    "detail", "training_set_version",
+    "detail", "training_set_version", "card", "published_at", "delta_version",
 }  # fmt: skip
 
 

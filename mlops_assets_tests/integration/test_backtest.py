@@ -19,7 +19,7 @@ from mlops_assets.stores.lakehouse import Lakehouse
 from mlops_assets.stores.model_registry import ModelRegistry
 from mlops_assets_tests.integration.small_backtest import DAILY
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.year
 
 FIRST, OPENING, LAST = date(2013, 1, 27), date(2013, 1, 31), date(2013, 2, 9)
 NAME = "flight_delays"

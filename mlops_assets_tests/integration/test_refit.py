@@ -60,7 +60,7 @@ def refitted(settled: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     with copied(settled, home, training=declared) as flow:
         report = flow.engine.settle()
         assert report.errors == []
-        made = ("refit", "bento", "champion", "importance")
+        made = ("refit", "bento", "champion", "importance", "model_card")
         assert report.recomputed == {f"{NAME}/{name}": 1 for name in made}
         yield flow
 

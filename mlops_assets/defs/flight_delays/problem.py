@@ -5,9 +5,13 @@ from __future__ import annotations
 import polars as pl
 
 from mlops_assets.defs.nyc_flights.days import DAYS
-from mlops_assets.defs.nyc_flights.expressions import LATE_MINUTES, two_hours_before_departure
+from mlops_assets.defs.nyc_flights.expressions import (
+    LATE_MINUTES,
+    LEAD,
+    two_hours_before_departure,
+)
 
-__all__ = ["DAYS", "label", "spine"]
+__all__ = ["DAYS", "LEAD", "label", "spine"]
 
 
 def spine(flight_schedule: pl.LazyFrame) -> pl.LazyFrame:
