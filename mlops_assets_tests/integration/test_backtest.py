@@ -63,6 +63,7 @@ def homes(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, str]:
     time.sleep(4)  # into the days that follow, whatever they do
     walk.kill()
     assert walk.wait() == -signal.SIGKILL
+    walk.stdout.close()
     finished(killed, LAST, DAILY)
     return whole, killed, output
 
