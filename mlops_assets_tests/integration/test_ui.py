@@ -67,8 +67,10 @@ def test_the_daemon_makes_what_is_missing_and_a_killed_run_anew_and_nothing_outl
             ("automation", "RUNNING")
         }
         assert ("next_day", "STOPPED") in _states(ui, "schedules")
-        wait_for(lambda: len(_looks(ui)) == 2)
+        wait_for(lambda: len(_looks(ui)) == 3)
+        waiting = f"no closed segment waits in {home / 'requests'}"
         assert _looks(ui) == {
+            "flight_delays_requests": ("SKIPPED", waiting),
             "flight_delays_watch": ("SKIPPED", "no day has come yet"),
             "flight_delays_retrain": ("SKIPPED", "no decision waits for its training set"),
         }
