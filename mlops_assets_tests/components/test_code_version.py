@@ -11,6 +11,8 @@ import pytest
 
 from mlops_assets.components import code_version as module
 from mlops_assets.components.code_version import code_version, difference
+from mlops_assets.components.ml_product import packaging, trial
+from mlops_assets.components.tables import table_asset
 from mlops_assets.local import repository
 
 TOY = '''
@@ -283,3 +285,11 @@ def test_each_process_finds_the_same_versions_wherever_the_package_lies(tmp_path
     }  # fmt: skip
     assert len(found) == 1
     assert "flight_events" in found.pop()
+
+
+def test_what_else_is_declared_in_the_process_is_no_part_of_a_bento(monkeypatch):
+    """Its code reads the contract of its own spine, and no registry of all tables."""
+    roots = (packaging.build, trial.try_out)
+    before = code_version(*roots)
+    monkeypatch.setitem(table_asset.TABLES, "toys/toy", None)
+    assert code_version(*roots) == before

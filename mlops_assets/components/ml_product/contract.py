@@ -9,7 +9,6 @@ import dataframely as dy
 
 from mlops_assets.components.ml_product import declaration as d
 from mlops_assets.components.ml_product.product import Product
-from mlops_assets.components.tables.table_asset import TABLES
 from mlops_assets.ml.serving_contract import Contract, RequestField, look_ups
 from mlops_assets.stores.model_registry import ModelVersion
 
@@ -60,10 +59,10 @@ def request_fields(product: Product) -> tuple[RequestField, ...]:
         LookupError: the spine's table has no such column, or no contract.
         TypeError: the column is of a type that JSON does not have.
     """
-    table = TABLES[product.spine.table]
-    if table.contract is None:
+    contract = product.spine_contract
+    if contract is None:
         raise LookupError(f"{product.spine.table}: its columns are not declared")
-    columns = table.contract.columns()
+    columns = contract.columns()
     return tuple(
         _field(name, declared, columns[name]) for name, declared in product.serving.request.items()
     )

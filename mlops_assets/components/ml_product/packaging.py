@@ -64,7 +64,14 @@ def bento_asset(product: Product) -> dg.AssetsDefinition:
 
     @product.asset(
         NAME,
-        product.code_version(build, product.columns, try_out, product.serving, service_version()),
+        product.code_version(
+            build,
+            try_out,
+            product.columns,
+            product.serving,
+            product.spine_contract,
+            service_version(),
+        ),
         kinds=["bentoml"],
         description="The candidate as a Bento: built, started, and tried on real requests.",
         deps=[product.key(name) for name in dict.fromkeys((CANDIDATE, EVALUATION, last))],

@@ -14,12 +14,14 @@ from types import ModuleType
 from typing import Any
 
 import dagster as dg
+import dataframely as dy
 
 from mlops_assets.components.code_version import code_version
 from mlops_assets.components.loading import told
 from mlops_assets.components.ml_product import declaration as d
 from mlops_assets.components.recorded import recorded
 from mlops_assets.components.tables.feature_table import DEFINITIONS
+from mlops_assets.components.tables.table_asset import TABLES
 from mlops_assets.ml.families import FeatureColumns
 from mlops_assets.ml.point_in_time import Definition, days_back
 
@@ -80,6 +82,12 @@ class Product:
         if not isinstance(module.DAYS, dg.DailyPartitionsDefinition):
             raise Unresolved(f"{self.problem!r} has DAYS {module.DAYS!r}, no daily partitions")
         return module
+
+    @property
+    def spine_contract(self) -> type[dy.Schema] | None:
+        """What a row of the spine's table must be; None where that is not declared."""
+        declared = TABLES.get(self.spine.table)
+        return declared.contract if declared else None
 
     @property
     def days(self) -> dg.DailyPartitionsDefinition:
