@@ -66,7 +66,7 @@ def test_the_daemon_makes_what_is_missing_and_a_killed_run_anew_and_nothing_outl
         assert {s for s in _states(ui, "sensors") if s[0] == "automation"} == {
             ("automation", "RUNNING")
         }
-        assert ("next_day", "STOPPED") in _states(ui, "schedules")
+        assert ("nyc_flights_next_day", "STOPPED") in _states(ui, "schedules")
         wait_for(lambda: len(_looks(ui)) == 3)
         waiting = f"no closed segment waits in {home / 'requests'}"
         assert _looks(ui) == {
