@@ -78,6 +78,12 @@ def revise(scored: pl.DataFrame, existing: pl.DataFrame | None, product: Product
     return scored.select(pl.concat_str(name, separator=":").alias("prediction_id"), pl.all())
 
 
+def revisions_of(new: pl.DataFrame) -> dict[str, int]:
+    """Each day to the revision that is added to it: of two runs only one may bring it."""
+    newest = new.group_by(DAY).agg(pl.col("revision").max())
+    return {day.isoformat(): revision for day, revision in newest.iter_rows()}
+
+
 @dataclass(frozen=True)
 class ScoredDay:
     """What there is of a day after a run: `content` is the hash of its newest predictions."""
@@ -120,7 +126,7 @@ def predict_days(
             # The newest predictions of a day that had none are these: no need to read them again.
             first = new if existing is None else new.join(existing, on=DAY, how="anti")
             found.update(_scored(first))
-            revisions.update(_revisions(new))
+            revisions.update(revisions_of(new))
             yield new
 
     once_each = replace(commit, transactions=revisions)
@@ -188,12 +194,6 @@ def _existing(before: pl.LazyFrame | None, days: Sequence[date]) -> pl.DataFrame
         return None
     columns = [DAY, "model_version", "features_version", "revision"]
     return _of_days(before, days).select(columns).unique().collect()
-
-
-def _revisions(new: pl.DataFrame) -> dict[str, int]:
-    """Each day to the revision that is added to it."""
-    newest = new.group_by(DAY).agg(pl.col("revision").max())
-    return {day.isoformat(): revision for day, revision in newest.iter_rows()}
 
 
 def _scored(newest: pl.DataFrame) -> dict[date, ScoredDay]:
