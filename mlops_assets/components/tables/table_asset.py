@@ -18,6 +18,9 @@ ARRIVES = "arrives"
 TABLES: dict[str, Table] = {}
 """Name of each declared raw and feature table to its contract and checks."""
 
+DAYS: dict[str, dg.DailyPartitionsDefinition | None] = {}
+"""Name of each declared raw and feature table to its local days; None for a table without."""
+
 _FUNCTIONS: dict[dg.AssetKey, Callable[..., Any]] = {}
 _TABLES: dict[dg.AssetKey, Table] = {}
 
@@ -62,6 +65,7 @@ def asset_options(
     _FUNCTIONS[key] = function
     _TABLES[key] = table
     TABLES[table.name] = table
+    DAYS[table.name] = days
     return {
         "key": key,
         "description": inspect.getdoc(function),
