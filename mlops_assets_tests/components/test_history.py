@@ -129,6 +129,12 @@ def test_what_cannot_be_looked_up_is_refused():
         register_feature_table("others/rain", looked_up, Rides)
 
 
+def asked_before(rides):
+    return rides.with_columns(
+        (pl.col("starts_at") - pl.duration(hours=14)).alias("prediction_time")
+    )
+
+
 @pytest.fixture
 def a_product(monkeypatch):
     """A product over the rides, asked six hours before each."""
@@ -138,9 +144,7 @@ def a_product(monkeypatch):
     from mlops_assets.components.ml_product.product import Product
 
     module = ModuleType("rides_problem")
-    before = (pl.col("starts_at") - pl.duration(hours=14)).alias("prediction_time")
-    module.DAYS, module.spine = DAYS, lambda rides: rides.with_columns(before)
-    module.label = lambda rides: rides
+    module.DAYS, module.spine, module.label = DAYS, asked_before, asked_before
     monkeypatch.setitem(sys.modules, module.__name__, module)
 
     def make(tables):
