@@ -115,7 +115,10 @@ def test_the_table_of_a_frame_that_any_asset_returns_is_looked_up(engine, a_prod
         ("a", 0.5, (29 + 30 + 31) / 3), ("b", None, (29 + 31) / 2),
     ]  # fmt: skip
     asset = feature_view.feature_view(product)
-    graph = dg.Definitions([rides, by_station, weather, asset]).resolve_asset_graph()
+    resources = engine.definitions.resources
+    graph = dg.Definitions(
+        [rides, by_station, weather, asset], resources=resources
+    ).resolve_asset_graph()
     assert {k.to_user_string() for k in graph.get(asset.key).parent_keys} == {
         "components/rides", "components/by_station", "others/weather",
     }  # fmt: skip
