@@ -24,7 +24,7 @@ from mlops_assets.components.tables.examine import Table
 from mlops_assets.components.tables.publish import publish
 from mlops_assets.components.tables.quality import DAY, Quality
 from mlops_assets.components.tables.table_asset import (
-    DAYS,
+    DAYS_OF,
     TABLES,
     asset_options,
     days_of,
@@ -76,7 +76,8 @@ def feature_table(
         table_name = f"{domain}/{own or compute.__name__}"
         sources = {p: f"{domain}/{p}" for p in inspect.signature(compute).parameters}
         sources |= reads or {}
-        earlier = {s: days_later if days and DAYS.get(s, days) else 0 for s in sources.values()}
+        daily = {s: s in DAYS_OF or s not in TABLES for s in sources.values()}
+        earlier = {s: days_later if days and daily[s] else 0 for s in daily}
         version = code_version(
             compute, definition, quality or Quality(), *([days_later] if days_later else [])
         )

@@ -29,6 +29,7 @@ def history(
     days: dg.DailyPartitionsDefinition,
     known_after_days: int,
     windows: Sequence[int] = (7, 28),
+    owners: Sequence[str] = (),
 ) -> dg.AssetsDefinition:
     """A feature table: the mean of the label over trailing days, `<by>_<label>_7d` and so on.
 
@@ -41,6 +42,7 @@ def history(
         days: the table's local days.
         known_after_days: local days after a row's own by which its label is known.
         windows: lengths of the windows, in days.
+        owners: teams or e-mail addresses.
     """
     label = pl.col(of) if isinstance(of, str) else of
     lengths = {f"{n}d": timedelta(days=n) for n in windows}
@@ -52,6 +54,7 @@ def history(
         days=days,
         days_later=known_after_days + 1,
         reads={"labelled": table},
+        owners=owners,
         definition=Trailing(tuple(by), "_".join(by), ratios, lengths),
     )
     def sums(labelled: pl.LazyFrame) -> pl.LazyFrame:

@@ -15,7 +15,7 @@ import dataframely as dy
 from mlops_assets.components.tables.examine import Table
 from mlops_assets.components.tables.feature_table import DEFINITIONS
 from mlops_assets.components.tables.quality import DAY, Quality
-from mlops_assets.components.tables.table_asset import DAYS, TABLES
+from mlops_assets.components.tables.table_asset import TABLES
 from mlops_assets.ml.point_in_time import EVENT_TIME, Definition
 
 
@@ -56,7 +56,6 @@ def register_feature_table(
     DEFINITIONS[key] = definition
     if key not in TABLES:
         TABLES[key] = Table(key, contract, Quality(), code_version="")
-        DAYS[key] = None
     return key
 
 

@@ -18,8 +18,8 @@ ARRIVES = "arrives"
 TABLES: dict[str, Table] = {}
 """Name of each declared raw and feature table to its contract and checks."""
 
-DAYS: dict[str, dg.DailyPartitionsDefinition | None] = {}
-"""Name of each declared raw and feature table to its local days; None for a table without."""
+DAYS_OF: dict[str, dg.DailyPartitionsDefinition] = {}
+"""Name of each declared table that has days to them."""
 
 _FUNCTIONS: dict[dg.AssetKey, Callable[..., Any]] = {}
 _TABLES: dict[dg.AssetKey, Table] = {}
@@ -65,7 +65,8 @@ def asset_options(
     _FUNCTIONS[key] = function
     _TABLES[key] = table
     TABLES[table.name] = table
-    DAYS[table.name] = days
+    if days is not None:
+        DAYS_OF[table.name] = days
     return {
         "key": key,
         "description": inspect.getdoc(function),
