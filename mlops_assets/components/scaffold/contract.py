@@ -66,6 +66,6 @@ def _seen(column: pl.Series) -> str:
         shown = (f"{v:.6g}" if isinstance(v, float) else str(v) for v in ends)
         return f"{' to '.join(shown)} seen"
     if column.dtype == pl.Boolean:
-        return f"true in {known.mean():.0%}"
+        return f"true in {known.sum() / len(known):.0%}"
     few = ", ".join(known.unique().sort().head(3).str.replace_all(r"\s+", " "))
     return f"{known.n_unique():,} values, as {few}"

@@ -79,7 +79,7 @@ def _raw(wanted: Wanted, table: Table, decided: Decided, contract: str) -> str:
 
 
 def _source(wanted: Wanted, table: Table, decided: Decided) -> str:
-    """Arguments of `open_source`."""
+    """The call of `open_source`."""
     said = [json.dumps(place(wanted.source), ensure_ascii=False)]
     if wanted.table:
         said.append(f"table={json.dumps(wanted.table, ensure_ascii=False)}")
@@ -92,12 +92,22 @@ def _source(wanted: Wanted, table: Table, decided: Decided) -> str:
     renamed = {s: own for s, own in table.names.items() if s != own and s in table.rows.columns}
     if renamed:
         said.append(f"names={json.dumps(renamed, ensure_ascii=False)}")
+    return call("open_source", said)
+
+
+def call(function: str, said: list[str]) -> str:
+    """A call with its arguments on few lines."""
     line = ", ".join(said)
-    if len(line) < _WIDTH - len("SOURCE = open_source()"):
-        return line
+    if len(line) + len(function) < _WIDTH - len("SOURCE = ()"):
+        return f"{function}({line})"
     if len(line) < _WIDTH:
-        return f"\n    {line}\n"
-    return "\n    " + ",\n    ".join(said) + ",\n"
+        return f"{function}(\n    {line}\n)"
+    lines = [""]
+    for each in said:
+        if len(lines[-1]) + len(each) > _WIDTH - len(",  "):
+            lines.append("")
+        lines[-1] += f" {each}," if lines[-1] else f"    {each},"
+    return f"{function}(\n" + "\n".join(filter(None, lines)) + "\n)  # fmt: skip"
 
 
 def place(source: str) -> str:

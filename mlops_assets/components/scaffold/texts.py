@@ -12,7 +12,7 @@ from mlops_assets.components.tables import raw_table
 from mlops_assets.stores.sources import open_source
 
 # Where the rows come from. A password comes from the environment: PGPASSWORD, or $NAME in it.
-SOURCE = open_source({source})
+SOURCE = {source}
 
 # {about_days}
 DAYS = dg.DailyPartitionsDefinition({days})
@@ -59,7 +59,7 @@ attributes:
   features:
     numeric: {numeric}
     categorical: {categorical}{tables}
-{left_out}  # Last day of the first training set; later ones judge it. `families:` says what competes.
+{left_out}  # Last day of the first training set; later ones judge it. `families:` compete.
   training: {training}{gates}
 # Every field, its unit and its default: `dg utils inspect-component-type {type}`.
 """
