@@ -15,6 +15,8 @@ from mlops_assets.components.scaffold.look import Table
 FEW_VALUES = 12
 """Texts with at most so many values may be no other."""
 _WIDTH = 100
+_SAYS_NOTHING = ("one value only", "no value at all")
+"""Why a column is not in the contract either."""
 _TYPES = {pl.Int64: "Int64", pl.Float64: "Float64", pl.Boolean: "Bool", pl.String: "String",
           pl.Date: "Date"}  # fmt: skip
 
@@ -25,6 +27,8 @@ def columns(table: Table, decided: Decided) -> Iterator[str]:
     if NUMBERED in decided.keys:
         yield f"{NUMBERED} = dy.Int64(primary_key=True)"
     for name in sorted(table.rows.columns, key=lambda c: c not in decided.keys):
+        if decided.left_out.get(name, "").startswith(_SAYS_NOTHING):
+            continue
         late = name == decided.label or "after the fact" in decided.left_out.get(name, "")
         yield _column(table.rows[name], name in decided.keys, late)
 

@@ -124,7 +124,7 @@ def _positive(column: pl.Series) -> str | float | bool | None:
         return None
     counts = column.drop_nulls().alias("value").value_counts().sort("count", "value")
     values = counts["value"].to_list()
-    return next((v for v in values if str(v).strip().lower() in _YES), values[0])
+    return next((v for v in values if isinstance(v, str) and v.strip().lower() in _YES), values[0])
 
 
 def _keys(wanted: Wanted, table: Table, label: str, time: str) -> tuple[str, ...]:

@@ -41,13 +41,25 @@ def render(
         "raw.py": _raw(wanted, table, decided, contract),
         "defs.yaml": _defs(wanted, table, decided),
         "README.md": _readme(wanted, table, decided, test),
-        "test": texts.TEST.format(
-            name=wanted.name, package=package, contract=contract, task=decided.task
-        ),
+        "test": _test(wanted, decided, package, contract),
     }
     if decided.entity:
         files["features.py"] = _features(wanted, table, decided, package)
     return files
+
+
+def _test(wanted: Wanted, decided: Decided, package: str, contract: str) -> str:
+    imports = [
+        "from mlops_assets.components.tables import function_of",
+        f"from {package}.raw import DAYS, {contract}, {wanted.name}",
+        "from mlops_assets.local import repository",
+    ]
+    return texts.TEST.format(
+        name=wanted.name,
+        imports="\n".join(sorted(imports, key=lambda line: line.split()[1])),
+        contract=contract,
+        task=decided.task,
+    )
 
 
 def question(wanted: Wanted, decided: Decided) -> str:

@@ -91,12 +91,11 @@ from datetime import date, timedelta
 
 import dagster as dg
 
-from mlops_assets.components.tables import function_of
-from {package}.raw import DAYS, {contract}, {name}
-from mlops_assets.local import repository
+{imports}
 
 
-def test_the_first_week_of_the_source_keeps_the_contract():
+def test_the_first_week_of_the_source_keeps_the_contract() -> None:
+    """Every row of it."""
     first = date.fromisoformat(DAYS.get_first_partition_key())
     rows = function_of({name})(first, first + timedelta(days=6))
     _, broken = {contract}.filter(rows)
@@ -104,8 +103,10 @@ def test_the_first_week_of_the_source_keeps_the_contract():
     assert broken.counts() == {{}}
 
 
-def test_the_declaration_loads():
-    assert dg.ComponentTree.for_project(repository()).load_component("{name}").task == "{task}"
+def test_the_declaration_loads() -> None:
+    """With all that it names."""
+    declared = dg.ComponentTree.for_project(repository()).load_component("{name}")
+    assert getattr(declared, "task", None) == "{task}"
 '''
 
 EMPTY = """type: {type}
