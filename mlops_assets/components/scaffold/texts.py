@@ -61,7 +61,7 @@ attributes:
     categorical: {categorical}{tables}
 {left_out}  # Last day of the first training set; later ones judge it. `families:` compete.
   training: {training}{gates}
-# Every field, its unit and its default: `dg utils inspect-component-type {type}`.
+# Every field, its unit and its default: `dg utils inspect-component {type}`.
 """
 
 README = """# {name}
