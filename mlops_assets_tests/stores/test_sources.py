@@ -112,6 +112,7 @@ def test_the_first_and_last_time_and_a_sample(rides):
     assert rides.span() == (START, START + timedelta(hours=71))
     sample, count = rides.sample(36)
     assert (sample.height, count) == (36, 72)
+    assert sample["id"].cast(pl.Int64).max() > 60
     assert sample.columns == ROWS.columns
 
 

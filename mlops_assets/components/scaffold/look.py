@@ -14,7 +14,7 @@ from mlops_assets.stores.sources import BLOCKS, FIRST_BLOCK, open_source
 from mlops_assets.stores.sources.times import require_one_kind
 
 LOOKED_AT = 200_000
-"""Rows that are looked at; of a longer table evenly spread ones (of a database the first)."""
+"""Rows that are looked at; of a longer table evenly spread ones."""
 LEAST_ROWS = 100
 
 

@@ -73,7 +73,7 @@ class Source(ABC):
 
     @abstractmethod
     def sample(self, rows: int) -> tuple[pl.DataFrame, int]:
-        """At most so many rows of all columns, and how many there are."""
+        """At most so many rows of all columns, evenly over the table, and how many there are."""
 
     def own(self, column: str) -> str:
         """The name of a column in the source."""

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 _AT_ONCE = 50_000
 """Rows that are fetched together."""
 _CONNECT_SECONDS = 10
+_NUMBER = "number of the row"
 
 
 class DatabaseSource(Source):
@@ -55,14 +56,19 @@ class DatabaseSource(Source):
             return self._fetched(connection, query, {c: kinds[c] for c in columns}).lazy()
 
     def sample(self, rows: int) -> tuple[pl.DataFrame, int]:
-        """See `Source`; the first that the database gives."""
+        """See `Source`; evenly over what the database gives."""
         import sqlalchemy as sa
 
         with self._connected() as connection:
             kinds = self._kinds(connection)
             table = self._table(list(kinds))
             count = connection.execute(sa.select(sa.func.count()).select_from(table)).scalar_one()
-            query = self._query(list(kinds)).limit(rows)
+            query, step = self._query(list(kinds)), -(-int(count) // rows)
+            if step > 1:
+                number = sa.func.row_number().over().label(_NUMBER)
+                numbered = sa.select(*table.columns, number).subquery()
+                own = (c for c in numbered.columns if c.name != _NUMBER)
+                query = sa.select(*own).where(numbered.columns[_NUMBER] % step == 0)
             return self._fetched(connection, query, kinds), int(count)
 
     @cached_property

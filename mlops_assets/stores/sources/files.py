@@ -45,7 +45,7 @@ class _Scanned(Source):
         return rows.filter(pl.col(own).is_between(low, high) | pl.col(own).is_null())
 
     def sample(self, rows: int) -> tuple[pl.DataFrame, int]:
-        """See `Source`; evenly over the table."""
+        """See `Source`."""
         try:
             found = self._open()
             count = int(found.select(pl.len()).collect().item())
