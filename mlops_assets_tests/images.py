@@ -114,8 +114,9 @@ class Images:
         try:
             yield process
         finally:
-            for each in [*psutil.Process(process.pid).children(recursive=True), process]:
-                each.kill()
+            if process.poll() is None:
+                for each in [*psutil.Process(process.pid).children(recursive=True), process]:
+                    each.kill()
             process.communicate()
 
     def _stand_in(self, name: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import shutil
 import socket
 import subprocess
 import time
@@ -46,7 +47,9 @@ def world(tmp_path_factory):
 @pytest.fixture(scope="module")
 def images(tmp_path_factory):
     require_tools()
-    return Images(tmp_path_factory.mktemp("images"))
+    folder = tmp_path_factory.mktemp("images")
+    yield Images(folder)
+    shutil.rmtree(folder)  # Gigabytes, which pytest would keep.
 
 
 @pytest.fixture(scope="module")
