@@ -120,8 +120,8 @@ class StillDue(dg.AutomationCondition[dg.AssetKey]):
 
 
 @dataclass(frozen=True)
-class InputRequested(dg.AutomationCondition[dg.AssetKey]):
-    """An input is asked for at this look, in whatever run it will be made.
+class Requested(dg.AutomationCondition[dg.AssetKey]):
+    """Asked for at this look, in whatever run it will be made; to be asked of inputs.
 
     Dagster's `will_be_requested` speaks only of inputs that can be made in the asset's own run; one
     with days is not, for an asset without.
@@ -130,13 +130,9 @@ class InputRequested(dg.AutomationCondition[dg.AssetKey]):
     def evaluate(
         self, context: dg.AutomationContext[dg.AssetKey]
     ) -> dg.AutomationResult[dg.AssetKey]:
-        """All candidates or none; inputs are evaluated first."""
-        asked = [
-            context.request_subsets_by_key.get(key)
-            for key in context.asset_graph.get(context.key).parent_keys
-        ]
-        requested = any(subset is not None and not subset.is_empty for subset in asked)
-        subset = context.candidate_subset if requested else context.get_empty_subset()
+        """Of the candidates, those asked for so far: inputs are evaluated first."""
+        asked = context.request_subsets_by_key.get(context.key, context.get_empty_subset())
+        subset = context.candidate_subset.compute_intersection(asked)
         return dg.AutomationResult(context, subset)
 
 
@@ -166,7 +162,7 @@ def days_changed() -> Condition:
     at_rest = (
         Condition.all_deps_match(~Condition.missing())
         & ~Condition.any_deps_in_progress()
-        & ~InputRequested()
+        & ~Condition.any_deps_match(Requested())
         & ~Condition.in_progress()
     ).with_label("every input has a day, nothing running")
     inputs = InputsDiffer(waits=False)
@@ -202,7 +198,7 @@ def _ready(names: tuple[str, ...] = ()) -> Condition:
     An input that is missing and asked for at the same tick counts as there: its run goes on to what
     follows it. One that is made anew is waited for, since what comes out may be the same.
     """
-    anew = Condition.any_deps_match(Condition.will_be_requested() & ~Condition.missing())
+    anew = Condition.any_deps_match(Requested() & ~Condition.missing())
     at_rest = (
         ~_watching(Condition.any_deps_missing(), names)
         & ~_watching(Condition.any_deps_in_progress(), names)

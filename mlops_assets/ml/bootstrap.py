@@ -154,6 +154,64 @@ def paired_gain(
     return _area_interval(lambda w: ranked_new.auc(w) - ranked_old.auc(w), draws, level)
 
 
+def gain_in_loss(
+    new: np.ndarray,
+    old: np.ndarray,
+    block: Column,
+    *,
+    relative: bool = False,
+    repetitions: int = 200,
+    seed: int = 0,
+    level: float = 0.95,
+) -> Interval:
+    """How much less the new model loses than the old, on the same rows; positive is better.
+
+    Args:
+        new: its loss on each row, shape (rows,).
+        old: that of the other, shape (rows,).
+        block: day of each row, shape (rows,).
+        relative: as a share of the old one's mean loss; else in the loss's own unit.
+        repetitions: number of resamples of the days.
+        seed: of the resampling.
+        level: share of the resamples between the two bounds.
+
+    Raises:
+        ValueError: fewer than two days.
+    """
+    day = block_numbers(block, new.size)
+    draws = block_draws(day, repetitions, seed)
+    if not relative:
+        return _mean_interval(old - new, day, draws, level)
+    return _ratio(old - new, old, day, draws, level)
+
+
+def mean_interval(
+    row_value: np.ndarray,
+    block: Column,
+    *,
+    repetitions: int = 200,
+    seed: int = 0,
+    level: float = 0.95,
+) -> Interval:
+    """Interval of a mean over rows, shape (rows,), over their days."""
+    day = block_numbers(block, row_value.size, at_least=1)
+    return _mean_interval(row_value, day, block_draws(day, repetitions, seed), level)
+
+
+def ratio_of_sums(
+    above: np.ndarray,
+    below: np.ndarray,
+    block: Column,
+    *,
+    repetitions: int = 200,
+    seed: int = 0,
+    level: float = 0.95,
+) -> Interval:
+    """Interval of a ratio of two sums over rows, each of shape (rows,), over their days."""
+    day = block_numbers(block, above.size)
+    return _ratio(above, below, day, block_draws(day, repetitions, seed), level)
+
+
 def block_mean(
     sums: np.ndarray,
     rows: np.ndarray,
@@ -289,6 +347,17 @@ def _mean_interval(
     """Interval of a mean over rows: sums a day are all that a repetition needs."""
     sums, rows = np.bincount(day, weights=row_value), np.bincount(day)
     return percentiles(float(row_value.mean()), (draws @ sums) / (draws @ rows), level)
+
+
+def _ratio(
+    above: np.ndarray, below: np.ndarray, day: np.ndarray, draws: np.ndarray, level: float
+) -> Interval:
+    sums, bases = np.bincount(day, weights=above), np.bincount(day, weights=below)
+    if not bases.sum():
+        return Interval(0.0, 0.0, 0.0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        resampled = (draws @ sums) / (draws @ bases)
+    return percentiles(float(sums.sum() / bases.sum()), resampled, level)
 
 
 def _area_interval(

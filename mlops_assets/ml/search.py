@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 import numpy as np
 
 from mlops_assets.ml.families import Family, FeatureColumns, FitOptions, Labelled
-from mlops_assets.ml.metrics import log_losses
 
 if TYPE_CHECKING:
     import optuna
@@ -38,7 +37,7 @@ class TrialResult:
         number: 0 for the defaults, then upwards.
         params: every parameter of the family.
         value: mean of `fold_values`; None if the trial failed.
-        fold_values: log loss of each fold's validation rows, in nats, as far as the trial came.
+        fold_values: loss of each fold's validation rows, as far as the trial came.
         seconds: wall time of the trial.
         state: "complete" or "failed".
         error: what a failed trial raised.
@@ -78,7 +77,7 @@ def search(
     max_rows: int | None = None,
     on_trial: Callable[[TrialResult], None] | None = None,
 ) -> SearchResult:
-    """Look for the parameters with the least mean log loss over the folds.
+    """Look for the parameters with the least mean loss over the folds.
 
     A fold's validation rows both stop the fit early and judge it: a little flattering, alike for
     every trial. The search ends at the number of trials, or before a trial that would by the mean
@@ -138,8 +137,8 @@ def _try(
     try:
         for fit_on, judge_on in parts:
             model = family.fit(fit_on, judge_on, columns, params, options)
-            losses = log_losses(judge_on.label, model.predict(judge_on.frame))
-            values.append(float(losses.mean()))
+            scores = model.predict(judge_on.frame)
+            values.append(judge_on.target.loss(*judge_on.target.check(judge_on.label, scores)))
     except Exception as raised:  # A bad corner of the space ends its trial, not the search.
         error = f"{type(raised).__name__}: {raised}"
     return TrialResult(

@@ -16,7 +16,14 @@ from uuid import uuid4
 
 import polars as pl
 
-from mlops_assets.stores.delta_writes import CONFIGURATION, Commit, fitted, properties
+from mlops_assets.stores.delta_writes import (
+    CONFIGURATION,
+    Commit,
+    create_empty,
+    fitted,
+    properties,
+    refuse_again,
+)
 
 if TYPE_CHECKING:
     from deltalake import CommitProperties, DeltaTable, Schema
@@ -40,7 +47,7 @@ def append_frames(
         location: folder or URI of the table.
         storage_options: of the object store.
         frames: read once, none of them kept.
-        commit: why.
+        commit: why; its transactions are read when all frames have come.
         by: the table's partition column, a date.
 
     Returns:
@@ -50,6 +57,7 @@ def append_frames(
         TypeError: naming a column whose type is not the table's, or another frame's, or none that
             Delta can hold; or `by`, if it holds no dates.
         ValueError: if the table is partitioned by another column, or a row has no date.
+        AlreadyCommitted: if the table has one of the commit's transactions.
     """
     table = _table(location, storage_options)
     if table is not None and (found := table.metadata().partition_columns) != [by]:
@@ -105,7 +113,7 @@ def _commit(
     commit: Commit,
     by: str,
 ) -> int:
-    from deltalake.exceptions import DeltaError
+    from deltalake.exceptions import CommitFailedError, DeltaError
     from deltalake.fs import DeltaStorageHandler
     from deltalake.transaction import AddAction, create_table_with_add_actions
 
@@ -116,7 +124,9 @@ def _commit(
         for (path, day, rows), info in zip(files, sizes, strict=True)
     ]
     why = _properties(commit, sum(rows for *_, rows in files))
-    if _table(location, storage_options) is None:
+    if commit.transactions:
+        create_empty(location, storage_options, pl.DataFrame(schema=schema), by)
+    elif _table(location, storage_options) is None:
         try:
             create_table_with_add_actions(
                 location, _delta_schema(schema), actions, partition_by=[by],
@@ -134,7 +144,15 @@ def _commit(
     there = pl.scan_delta(table).collect_schema()
     if new := {name: dtype for name, dtype in schema.items() if name not in there}:
         table.alter.add_columns(_delta_schema(pl.Schema(new)).fields)
-    table.create_write_transaction(actions, "append", table.schema(), [by], commit_properties=why)
+    refuse_again(table, commit)
+    try:
+        table.create_write_transaction(
+            actions, "append", table.schema(), [by], commit_properties=why
+        )
+    except CommitFailedError:
+        table.update_incremental()
+        refuse_again(table, commit)
+        raise
     table.update_incremental()
     return table.version()
 

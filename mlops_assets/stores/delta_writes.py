@@ -82,7 +82,7 @@ def write(location: str, storage_options: dict[str, str], wanted: Write) -> int:
             if not DeltaTable.is_deltatable(location, storage_options):
                 if not wanted.commit.transactions:
                     return _create(location, storage_options, wanted)
-                _create_empty(location, storage_options, wanted)
+                create_empty(location, storage_options, wanted.frame, wanted.by)
             return _write(DeltaTable(location, storage_options=storage_options), wanted)
         except (CommitFailedError, _CreatedMeanwhile) as error:
             if time.monotonic() > deadline:
@@ -92,6 +92,20 @@ def write(location: str, storage_options: dict[str, str], wanted: Write) -> int:
                 ) from error
             time.sleep(SystemRandom().uniform(0, longest))
             longest = min(_LONGEST_PAUSE_SECONDS, 2 * longest)
+
+
+def refuse_again(table: DeltaTable, commit: Commit) -> None:
+    """Make sure that the table, as it was opened, has none of the commit's transactions.
+
+    Who brings the same at the same moment fails at the commit, comes back, and finds it here.
+
+    Raises:
+        AlreadyCommitted: naming the one that it has.
+    """
+    for stream, number in commit.transactions.items():
+        there = table.transaction_version(stream)
+        if there is not None and there >= number:
+            raise AlreadyCommitted(f"{stream} is in the table through {there}, {number} included")
 
 
 def partition_predicate(by: str, dtype: pl.DataType, partitions: Sequence[str]) -> str:
@@ -154,8 +168,10 @@ def _create(location: str, storage_options: dict[str, str], wanted: Write) -> in
     return 0
 
 
-def _create_empty(location: str, storage_options: dict[str, str], wanted: Write) -> None:
-    """Make the table without its rows, which come as a write that sees other writes.
+def create_empty(
+    location: str, storage_options: dict[str, str], frame: pl.DataFrame, by: str | None
+) -> None:
+    """Make the table without the frame's rows, which come as a write that sees other writes.
 
     Of two that create a table at once, deltalake commits both, one after the other and without a
     look at each other's transactions. Two that create it empty do no harm.
@@ -164,9 +180,9 @@ def _create_empty(location: str, storage_options: dict[str, str], wanted: Write)
 
     DeltaTable.create(
         location,
-        Schema.from_arrow(stored_form(wanted.frame).to_arrow().schema),
+        Schema.from_arrow(stored_form(frame).to_arrow().schema),
         mode="ignore",
-        partition_by=wanted.by,
+        partition_by=by,
         configuration=CONFIGURATION,
         storage_options=storage_options,
     )
@@ -175,7 +191,7 @@ def _create_empty(location: str, storage_options: dict[str, str], wanted: Write)
 def _write(table: DeltaTable, wanted: Write) -> int:
     from deltalake import write_deltalake
 
-    _refuse_again(table, wanted.commit)
+    refuse_again(table, wanted.commit)
     partitioned_by = table.metadata().partition_columns
     if wanted.by is not None and partitioned_by != [wanted.by]:
         raise ValueError(
@@ -192,15 +208,6 @@ def _write(table: DeltaTable, wanted: Write) -> int:
         commit_properties=properties(wanted.commit),
     )
     return table.version()
-
-
-def _refuse_again(table: DeltaTable, commit: Commit) -> None:
-    # The table is as it was when it was opened: one who brings the same at the same moment fails
-    # at the commit, comes back, and finds it here.
-    for stream, number in commit.transactions.items():
-        there = table.transaction_version(stream)
-        if there is not None and there >= number:
-            raise AlreadyCommitted(f"{stream} is in the table through {there}, {number} included")
 
 
 def fitted(frame: pl.DataFrame, there: pl.Schema) -> pl.DataFrame:

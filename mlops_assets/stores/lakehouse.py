@@ -256,7 +256,8 @@ class Lakehouse:
         """Add the rows of all `frames` in one commit, one of them in memory at a time.
 
         Returns a version that holds them, or None where there are no rows. Column `by` partitions
-        the table and holds dates. Errors as in `append`.
+        the table and holds dates. The commit's transactions are read after the last frame. Errors
+        as in `append`.
         """
         self.require_safe()
         return append_frames(self.location(table), self.storage_options, frames, commit, by)

@@ -16,7 +16,7 @@ import dataframely as dy
 import polars as pl
 import pytest
 
-from mlops_assets.components.automation import InputRequested, StillDue, content_changed
+from mlops_assets.components.automation import Requested, StillDue, content_changed
 from mlops_assets.components.engine import Engine, Report
 from mlops_assets.components.provenance import provenance_of
 from mlops_assets.components.resources import LakehouseResource
@@ -310,7 +310,9 @@ def test_who_takes_no_days_waits_for_days_that_are_asked_for_at_the_same_look():
     @dg.asset(partitions_def=days, automation_condition=dg.AutomationCondition.missing())
     def daily() -> None: ...
 
-    @dg.asset(deps=[daily], automation_condition=~InputRequested())
+    @dg.asset(
+        deps=[daily], automation_condition=~dg.AutomationCondition.any_deps_match(Requested())
+    )
     def waits() -> None: ...
 
     @dg.asset(deps=[daily], automation_condition=content_changed())
@@ -324,3 +326,46 @@ def test_who_takes_no_days_waits_for_days_that_are_asked_for_at_the_same_look():
             instance.report_runless_asset_event(dg.AssetMaterialization("daily", partition=day))
         asked = dg.evaluate_automation_conditions(definitions, instance)
         assert asked.get_num_requested(dg.AssetKey("waits")) == 1
+
+
+@pytest.mark.parametrize("to_be_made_anew", ["daily", "whole"])
+def test_a_change_waits_for_an_input_that_is_made_anew_in_another_run(to_be_made_anew):
+    """`whole` has no days; `sum_of_days` reads `daily`, and `each_day` reads `whole`."""
+    days = dg.DailyPartitionsDefinition("2013-01-01", end_date="2013-01-02")
+    always = ~dg.AutomationCondition.in_progress()
+
+    def condition(name):
+        return always if name == to_be_made_anew else None
+
+    @dg.asset(partitions_def=days, automation_condition=condition("daily"))
+    def daily() -> None: ...
+
+    @dg.asset(automation_condition=condition("whole"))
+    def whole() -> None: ...
+
+    @dg.asset(deps=[daily], automation_condition=content_changed())
+    def sum_of_days() -> None: ...
+
+    @dg.asset(partitions_def=days, deps=[whole], automation_condition=content_changed())
+    def each_day() -> None: ...
+
+    with dg.DagsterInstance.ephemeral() as instance:
+
+        def made(name, content):
+            day = "2013-01-01" if name in ("daily", "each_day") else None
+            tags = {"dagster/data_version": content}
+            event = dg.AssetMaterialization(name, partition=day, tags=tags)
+            instance.report_runless_asset_event(event)
+
+        for name in ("daily", "whole", "sum_of_days", "each_day"):
+            made(name, "first")
+        for name in ("daily", "whole"):
+            made(name, "second")
+        definitions = dg.Definitions([daily, whole, sum_of_days, each_day])
+        asked = dg.evaluate_automation_conditions(definitions, instance)
+        waits, goes_on = "sum_of_days", "each_day"
+        if to_be_made_anew == "whole":
+            waits, goes_on = goes_on, waits
+        assert asked.get_num_requested(dg.AssetKey(to_be_made_anew)) == 1
+        assert asked.get_num_requested(dg.AssetKey(waits)) == 0
+        assert asked.get_num_requested(dg.AssetKey(goes_on)) == 1

@@ -89,8 +89,7 @@ def test_blocks_of_any_size_make_the_same_table_in_one_commit(lakehouse, model, 
     rows_of_view = lakehouse.scan(VIEW).collect()
     at_once = scoring.revise(scoring.score(rows_of_view, model, FIRST, PRODUCT), None, PRODUCT)
     assert_frame_equal(written(lakehouse), at_once, check_row_order=False, check_column_order=False)
-    assert lakehouse.version(PREDICTIONS) == 0
-    assert lakehouse.history(PREDICTIONS)["rows"].to_list() == [240]
+    assert lakehouse.history(PREDICTIONS)["rows"].to_list() == [240, None]
     assert said(found) == read_back(lakehouse)
     means = dict(at_once.group_by("date").agg(pl.col("probability").mean()).iter_rows())
     assert {d: there.mean_prediction for d, there in found.items()} == pytest.approx(means)
@@ -99,19 +98,21 @@ def test_blocks_of_any_size_make_the_same_table_in_one_commit(lakehouse, model, 
 def test_the_same_champion_on_the_same_features_adds_nothing(lakehouse, model, monkeypatch):
     monkeypatch.setattr(scoring, "BLOCK_ROWS", 100)
     first = run(lakehouse, model)
+    version = lakehouse.version(PREDICTIONS)
     again = run(lakehouse, model)
-    assert lakehouse.version(PREDICTIONS) == 0
+    assert lakehouse.version(PREDICTIONS) == version
     assert said(again) == said(first)
 
 
 def test_changed_features_and_another_champion_add_a_revision(lakehouse, model, monkeypatch):
     monkeypatch.setattr(scoring, "BLOCK_ROWS", 100)
     run(lakehouse, model, DAYS[:4])
+    version = lakehouse.version(PREDICTIONS)
     change(lakehouse, DAYS[1])
     found = run(lakehouse, model)
     revisions = dict(written(lakehouse).group_by("date").agg(pl.col("revision").max()).iter_rows())
     assert revisions == dict.fromkeys(DAYS, 1) | {DAYS[1]: 2}
-    assert lakehouse.version(PREDICTIONS) == 1
+    assert lakehouse.version(PREDICTIONS) == version + 1
     assert said(found) == read_back(lakehouse)
     found = run(lakehouse, model, DAYS[:2], SECOND)
     assert said(found) == {d: v for d, v in read_back(lakehouse).items() if d in DAYS[:2]}
@@ -119,6 +120,33 @@ def test_changed_features_and_another_champion_add_a_revision(lakehouse, model, 
     made = newest.group_by("date").agg(pl.col("model_version", "revision").first()).sort("date")
     assert made.rows()[:3] == [(DAYS[0], 2, 2), (DAYS[1], 2, 3), (DAYS[2], 1, 1)]
     assert written(lakehouse)["prediction_id"].is_unique().all()
+
+
+class Overtaken:
+    """A model that is at work while another run scores the same days."""
+
+    def __init__(self, model, other):
+        self._model, self._other = model, other
+
+    def predict(self, rows):
+        other, self._other = self._other, None
+        if other:
+            other()
+        return self._model.predict(rows)
+
+
+@pytest.mark.parametrize("there", [False, True], ids=["no table yet", "a table"])
+@pytest.mark.parametrize("version", [FIRST, SECOND], ids=["the same model", "another model"])
+def test_of_two_that_score_a_day_at_once_one_brings_each_revision(lakehouse, model, there, version):
+    if there:
+        run(lakehouse, model, DAYS[:1])
+    slow = Overtaken(model, lambda: run(lakehouse, model, DAYS[2:4], FIRST))
+    found = run(lakehouse, slow, version=version)
+    assert written(lakehouse)["prediction_id"].is_unique().all()
+    revisions = dict(written(lakehouse).group_by("date").agg(pl.col("revision").max()).iter_rows())
+    twice = [] if version is FIRST else [*DAYS[:there], *DAYS[2:4]]
+    assert revisions == {day: 1 + (day in twice) for day in DAYS}
+    assert said(found) == read_back(lakehouse)
 
 
 def test_a_row_that_left_the_features_keeps_its_prediction(lakehouse, model):

@@ -32,15 +32,19 @@ from mlops_assets_tests.integration.small_demo import BEGINS, WHOLE, command, en
 
 START = "start"
 STAGES = (
-    START, "raw", "features", "feature_view", "training_set", "fit", "leaderboard", "candidate",
-    "evaluation", "bento", "champion", "importance", "predictions", "drift", "performance",
-    "shadow_predictions",
+    START, "raw", "features", "online_features", "feature_view", "training_set", "fit",
+    "leaderboard", "candidate", "evaluation", "bento", "champion", "importance", "model_card",
+    "predictions", "drift", "performance", "shadow_predictions",
 )  # fmt: skip
 RAW = {"airlines", "airports", "planes", "flight_events", "flight_schedule", "weather"}
 KILLS_A_HOME = 5
 # Seconds that a stage takes where nobody measures it: two cores with little else to do.
 TYPICAL = dict(
-    zip(STAGES, (3, 3, 5, 1, 0.3, 8, 0.2, 0.8, 1.5, 7, 0.4, 1, 0.3, 6, 3, 0.3), strict=True)
+    zip(
+        STAGES,
+        (3, 3, 5, 0.5, 1, 0.3, 8, 0.2, 0.8, 1.5, 7, 0.4, 1, 0.5, 0.3, 6, 3, 0.3),
+        strict=True,
+    )
 )
 ORPHANS_END_WITHIN = 30.0
 LIMIT = 600.0

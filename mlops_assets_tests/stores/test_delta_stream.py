@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
-from mlops_assets.stores.lakehouse import Commit, Lakehouse
+from mlops_assets.stores.lakehouse import AlreadyCommitted, Commit, Lakehouse
 
 TABLE = "flight_delays/predictions"
 DAYS = [date(2013, 3, 8) + timedelta(days=n) for n in range(4)]
@@ -126,16 +126,37 @@ def append(uri, number):
     Lakehouse(uri).append_frames(TABLE, [rows(DAYS[number % 4], start=number)], Commit())
 
 
-def test_writers_at_the_same_time_lose_nothing(lakehouse):
-    """Also the first of them, who create the table."""
+def append_first_revision(uri, number):
+    why = Commit(transactions={"2013-03-08": 1})
+    Lakehouse(uri).append_frames(TABLE, [rows(DAYS[0], start=number)], why)
+
+
+def at_once(lakehouse, target):
+    """Exit statuses of four processes."""
     writers = [
-        multiprocessing.get_context("spawn").Process(target=append, args=(lakehouse.uri, n))
+        multiprocessing.get_context("spawn").Process(target=target, args=(lakehouse.uri, n))
         for n in range(4)
     ]
     for writer in writers:
         writer.start()
     for writer in writers:
         writer.join(60)
-    assert [writer.exitcode for writer in writers] == [0] * 4
+    return [writer.exitcode for writer in writers]
+
+
+def test_writers_at_the_same_time_lose_nothing(lakehouse):
+    """Also the first of them, who create the table."""
+    assert at_once(lakehouse, append) == [0] * 4
     assert lakehouse.rows(TABLE) == 12
     assert lakehouse.scan(TABLE).collect().height == 12
+
+
+def test_of_writers_who_bring_the_same_one_is_taken(lakehouse):
+    assert sorted(at_once(lakehouse, append_first_revision)) == [0, 1, 1, 1]
+    assert lakehouse.rows(TABLE) == 3
+    with pytest.raises(AlreadyCommitted, match="2013-03-08 is in the table through 1"):
+        append_first_revision(lakehouse.uri, 9)
+    assert lakehouse.rows(TABLE) == 3
+    second = Commit(transactions={"2013-03-08": 2, "2013-03-09": 1})
+    lakehouse.append_frames(TABLE, [rows(*DAYS[:2], start=9)], second)
+    assert lakehouse.rows(TABLE) == 9

@@ -142,6 +142,22 @@ def judge_rows(
     ]
 
 
+def as_judged(
+    store: Lakehouse, product: Product, version: ModelVersion, name: str = NAME
+) -> pl.DataFrame:
+    """The evaluation, or its segments, as it was when a version was last judged.
+
+    Without rows where it never was.
+    """
+    table = product.table(name)
+    newest = store.version(table) if store.exists(table) else -1
+    for past in range(newest, -1, -1):
+        rows = store.scan(table, version=past).filter(model_version=version.version).collect()
+        if rows.height:
+            return rows
+    return pl.DataFrame()
+
+
 def contender(
     models: ModelRegistry, version: ModelVersion, name: str, rows: pl.DataFrame
 ) -> Contender:

@@ -10,9 +10,8 @@ import polars as pl
 
 from mlops_assets.components.automation import content_changed
 from mlops_assets.components.ml_product import importance
-from mlops_assets.components.ml_product.evaluation import NAME as EVALUATION
-from mlops_assets.components.ml_product.evaluation import SEGMENTS
-from mlops_assets.components.ml_product.incumbent import GATE_RESULTS, serving_version
+from mlops_assets.components.ml_product.evaluation import SEGMENTS, as_judged
+from mlops_assets.components.ml_product.incumbent import last_outcomes, serving_version
 from mlops_assets.components.ml_product.origin import described, evaluated, fitted_rows, set_of
 from mlops_assets.components.ml_product.product import Product
 from mlops_assets.components.ml_product.training_set import DAY, LABEL, made_of
@@ -38,7 +37,6 @@ def card_of(
     )
     table, pinned = set_of(product, version)
     judged = evaluated(store, models, product, version)
-    evaluation, segments = _judged(store, product, judged)
     return Card(
         name=product.name,
         version=version.version,
@@ -54,8 +52,8 @@ def card_of(
             "label": f"{share:.1%} of the rows",
         },
         made_of=made_of(store, product, pinned, table.split("/")[1]),
-        evaluation=evaluation,
-        segments=segments,
+        evaluation=as_judged(store, product, judged),
+        segments=as_judged(store, product, judged, SEGMENTS),
         gates=_gates(store, product, version),
         leans_on=store.scan(product.table(importance.NAME))
         .filter(pl.col("digest") == version.digest)
@@ -99,28 +97,6 @@ def model_card_asset(product: Product) -> dg.AssetsDefinition:
     return asset
 
 
-def _judged(
-    store: Lakehouse, product: Product, version: ModelVersion
-) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """The evaluation and its segments as they were when this version was last judged."""
-    found = []
-    for name in (EVALUATION, SEGMENTS):
-        table = product.table(name)
-        rows = pl.DataFrame()
-        for past in range(store.version(table), -1, -1):
-            rows = store.scan(table, version=past).filter(model_version=version.version).collect()
-            if rows.height:
-                break
-        found.append(rows)
-    return found[0], found[1]
-
-
 def _gates(store: Lakehouse, product: Product, version: ModelVersion) -> pl.DataFrame:
-    last = (
-        store.scan(product.table(GATE_RESULTS))
-        .filter(pl.col("digest") == version.digest)
-        .sort("judged_at")
-        .group_by("gate", maintain_order=True)
-        .agg(pl.col("passed").last(), pl.col("detail").last())
-    )
-    return last.collect()
+    last = last_outcomes(store, product.name, version).values()
+    return pl.DataFrame(list(last)).select("gate", "passed", "detail")

@@ -18,7 +18,7 @@ import polars as pl
 from mlops_assets.components.automation import content_changed
 from mlops_assets.components.ml_product import evaluation
 from mlops_assets.components.ml_product.evidence import recompute
-from mlops_assets.components.ml_product.incumbent import GATE_RESULTS, known_version
+from mlops_assets.components.ml_product.incumbent import known_version, last_outcomes
 from mlops_assets.components.ml_product.origin import (
     FITTED_ON,
     REFIT,
@@ -202,22 +202,15 @@ def judge(
 def _evaluated_gates(
     store: Lakehouse, product: Product, first: ModelVersion
 ) -> dict[str, GateOutcome]:
-    rows = (
-        store.scan(product.table(GATE_RESULTS))
-        .filter(pl.col("digest") == first.digest, pl.col("gate").is_in(list(JUDGED)))
-        .sort("judged_at")
-        .group_by("gate")
-        .last()
-        .collect()
-    )
     numbers = ("passed", "value", "limit", "margin", "low", "high", "rows")
     return {
-        row["gate"]: GateOutcome(
-            name=row["gate"],
+        gate: GateOutcome(
+            name=gate,
             **{name: row[name] for name in numbers},
             detail=f"version {first.version}, of which this is the refit: {row['detail']}",
         )
-        for row in rows.iter_rows(named=True)
+        for gate, row in last_outcomes(store, product.name, first).items()
+        if gate in JUDGED
     }
 
 

@@ -7,7 +7,7 @@ otherwise it adds a revision. A run is one commit, made block by block.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from typing import Any
 
@@ -27,7 +27,7 @@ from mlops_assets.components.tables.day_events import day_event
 from mlops_assets.components.tables.table_asset import days_of
 from mlops_assets.ml.families import Model
 from mlops_assets.stores.content import content_hash, content_hashes
-from mlops_assets.stores.lakehouse import Commit, Lakehouse
+from mlops_assets.stores.lakehouse import AlreadyCommitted, Commit, Lakehouse
 from mlops_assets.stores.model_registry import ModelVersion
 
 NAME = "predictions"
@@ -78,6 +78,12 @@ def revise(scored: pl.DataFrame, existing: pl.DataFrame | None, product: Product
     return scored.select(pl.concat_str(name, separator=":").alias("prediction_id"), pl.all())
 
 
+def revisions_of(new: pl.DataFrame) -> dict[str, int]:
+    """Each day to the revision that is added to it: of two runs only one may bring it."""
+    newest = new.group_by(DAY).agg(pl.col("revision").max())
+    return {day.isoformat(): revision for day, revision in newest.iter_rows()}
+
+
 @dataclass(frozen=True)
 class ScoredDay:
     """What there is of a day after a run: `content` is the hash of its newest predictions."""
@@ -98,7 +104,8 @@ def predict_days(
     """Score days of the feature view, and append what is new in one commit.
 
     A block of whole days is in memory at a time: a day's features_version is that of all its rows.
-    A day without rows is not in the result.
+    A day without rows is not in the result. Whoever scores a day at the same moment, of two only
+    one brings its next revision; the other looks again.
     """
     view = store.scan(product.table(feature_view.NAME))
     if not days and not store.exists(product.table(NAME)):
@@ -109,6 +116,7 @@ def predict_days(
     size = _days_a_block(store, product)
     blocks = [days[at : at + size] for at in range(0, len(days), size)]
     found: dict[date, ScoredDay] = {}
+    revisions: dict[str, int] = {}
 
     def added() -> Iterator[pl.DataFrame]:
         for block in blocks:
@@ -118,9 +126,14 @@ def predict_days(
             # The newest predictions of a day that had none are these: no need to read them again.
             first = new if existing is None else new.join(existing, on=DAY, how="anti")
             found.update(_scored(first))
+            revisions.update(revisions_of(new))
             yield new
 
-    store.append_frames(product.table(NAME), added(), commit, by=DAY)
+    once_each = replace(commit, transactions=revisions)
+    try:
+        store.append_frames(product.table(NAME), added(), once_each, by=DAY)
+    except AlreadyCommitted:
+        return predict_days(store, product, model, version, days, commit)
     if before is not None:
         after = store.scan(product.table(NAME))
         for block in blocks:

@@ -21,7 +21,7 @@ from mlops_assets.components.tables.day_events import day_event
 from mlops_assets.components.tables.table_asset import days_of
 from mlops_assets.ml.bootstrap import Interval, paired_gain
 from mlops_assets.stores.content import content_hash, content_hashes
-from mlops_assets.stores.lakehouse import Commit, Lakehouse
+from mlops_assets.stores.lakehouse import AlreadyCommitted, Commit, Lakehouse
 from mlops_assets.stores.model_registry import ModelRegistry
 
 NAME = "shadow_predictions"
@@ -160,8 +160,12 @@ def _append(
     there = store.scan(product.table(NAME), first=days[0], last=days[-1]).collect()
     added = scoring.revise(rows, there, product)
     if added.height:
-        commit = Commit(run_id=run_id, note=f"model version {number}")
-        store.append(product.table(NAME), added, commit, by=DAY)
+        once_each = scoring.revisions_of(added)
+        commit = Commit(run_id=run_id, note=f"model version {number}", transactions=once_each)
+        try:
+            store.append(product.table(NAME), added, commit, by=DAY)
+        except AlreadyCommitted:  # another run scored one of the days meanwhile
+            _append(run_id, store, models, product, days, number)
 
 
 def _events(

@@ -9,8 +9,7 @@ import polars as pl
 
 from mlops_assets.components.code_version import difference
 from mlops_assets.components.ml_product import drift, performance
-from mlops_assets.components.ml_product.evaluation import NAME as EVALUATION
-from mlops_assets.components.ml_product.evaluation import trained_through
+from mlops_assets.components.ml_product.evaluation import as_judged, trained_through
 from mlops_assets.components.ml_product.importance import weights
 from mlops_assets.components.ml_product.origin import evaluated, fitted_rows
 from mlops_assets.components.ml_product.product import Product
@@ -103,16 +102,10 @@ def _training(store: Lakehouse, product: Product, champion: ModelVersion) -> tup
 
 def _evaluated(store: Lakehouse, product: Product, champion: ModelVersion) -> float | None:
     """Upper bound of the champion's log loss when it was evaluated, from that evaluation."""
-    table = product.table(EVALUATION)
-    newest = store.version(table) if store.exists(table) else -1
-    for version in range(newest, -1, -1):
-        judged = store.scan(table, version=version).filter(
-            (pl.col("model") == "candidate") & (pl.col("model_version") == champion.version)
-        )
-        high = judged.select("log_loss_high").collect().to_series()
-        if len(high):
-            return float(high[0])
-    return None
+    judged = as_judged(store, product, champion)
+    if judged.is_empty():
+        return None
+    return float(judged.filter(model="candidate")["log_loss_high"][0])
 
 
 def _code_changes(models: ModelRegistry, product: Product, champion: ModelVersion) -> list[str]:

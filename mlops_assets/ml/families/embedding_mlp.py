@@ -1,8 +1,8 @@
 """A small neural network: an embedding for each category, standardised numbers, two hidden layers.
 
 After Guo and Berkhahn, "Entity Embeddings of Categorical Variables" (2016). Fitted by AdamW on the
-binary cross-entropy; the weights of the best epoch are kept. The same seed gives the same model on
-the CPU. Predicts on the CPU wherever it was fitted. Stored as safetensors.
+target's loss; the weights of the best epoch are kept. The same seed gives the same model on the
+CPU. Predicts on the CPU wherever it was fitted. Stored as safetensors.
 """
 
 from __future__ import annotations
@@ -22,12 +22,14 @@ from mlops_assets.ml.families.base import (
     FitOptions,
     Labelled,
     Rows,
-    check_both_classes,
+    check_fit,
     choose_device,
     complete_params,
 )
 from mlops_assets.ml.families.encoded import EncodedModel, load_encoder_and_facts
 from mlops_assets.ml.families.encoders import Encoder
+from mlops_assets.ml.families.torch_heads import Head
+from mlops_assets.ml.targets import target_from_json
 
 if TYPE_CHECKING:
     import optuna
@@ -50,20 +52,21 @@ class EmbeddingMLPModel(EncodedModel):
 
     family: ClassVar[str] = NAME
 
-    def probability(self, frame: pl.DataFrame | Rows) -> np.ndarray:
-        """P(label = 1) of each row."""
+    def score(self, frame: pl.DataFrame | Rows) -> np.ndarray:
+        """The chance of label 1, or of each class, or the number."""
         import torch
 
         device = next(self.network.parameters()).device
         numbers, codes = (each.to(device) for each in _tensors(self.encoder, frame))
         with torch.inference_mode():
-            logits = [
+            outputs = [
                 self.network(n, c)
                 for n, c in zip(
                     numbers.split(_PREDICT_ROWS), codes.split(_PREDICT_ROWS), strict=True
                 )
             ]
-            return torch.cat(logits).double().sigmoid().cpu().numpy()
+            head = Head.from_json(self.target, self.facts["head"])
+            return head.scores(torch.cat(outputs).double()).cpu().numpy()
 
     @classmethod
     def finds_gpu(cls) -> Callable[[], bool]:
@@ -85,6 +88,7 @@ class EmbeddingMLP:
     """Embeddings and a perceptron with two hidden layers, in torch."""
 
     name = NAME
+    tasks = frozenset({"binary", "multiclass", "regression"})
 
     def defaults(self) -> dict[str, Any]:
         """Every parameter with its default."""
@@ -115,15 +119,20 @@ class EmbeddingMLP:
         params: Mapping[str, Any],
         options: FitOptions,
     ) -> EmbeddingMLPModel:
-        """Train until the log loss on `valid` has not fallen for `patience` epochs."""
+        """Train until the loss on `valid` has not fallen for `patience` epochs."""
         values = complete_params(self, params)
-        check_both_classes(train)
+        check_fit(self, train)
         device = choose_device(NAME, options.device, _gpu_is_there)
         encoder = Encoder.fit(train.frame, columns)
         with _torch_set_up(options, device):
-            network = _network(encoder, values["width"], values["dropout"]).to(device)
-            facts = _train(network, encoder, train, valid, values, options)
-        facts["device"] = str(next(network.parameters()).device)
+            head = Head.fit(train)
+            network = _network(encoder, head.width, values["width"], values["dropout"]).to(device)
+            facts = _train(network, head, encoder, train, valid, values, options)
+        facts |= {
+            "device": str(next(network.parameters()).device),
+            "target": train.target.to_json(),
+            "head": head.to_json(),
+        }
         return EmbeddingMLPModel(encoder, facts | _shape(values), network.cpu().eval())
 
     def load(self, folder: Path) -> EmbeddingMLPModel:
@@ -131,7 +140,8 @@ class EmbeddingMLP:
         from safetensors.torch import load_file
 
         encoder, facts = load_encoder_and_facts(folder)
-        network = _network(encoder, facts["width"], facts["dropout"])
+        head = Head.from_json(target_from_json(facts["target"]), facts["head"])
+        network = _network(encoder, head.width, facts["width"], facts["dropout"])
         network.load_state_dict(load_file(folder / _WEIGHTS_FILE))
         return EmbeddingMLPModel(encoder, facts, network.eval())
 
@@ -146,8 +156,8 @@ def _shape(values: Mapping[str, Any]) -> dict[str, Any]:
     return {name: values[name] for name in ("width", "dropout")}
 
 
-def _network(encoder: Encoder, width: int, dropout: float) -> Module:
-    """Logits of standardised numbers and of codes from 0 (unknown or missing) upwards."""
+def _network(encoder: Encoder, outputs: int, width: int, dropout: float) -> Module:
+    """Outputs of standardised numbers and of codes from 0 (unknown or missing) upwards."""
     import torch
     from torch import nn
 
@@ -168,7 +178,7 @@ def _network(encoder: Encoder, width: int, dropout: float) -> Module:
                 nn.Linear(width, width // 2),
                 nn.ReLU(),
                 nn.Dropout(dropout),
-                nn.Linear(width // 2, 1),
+                nn.Linear(width // 2, outputs),
             )
 
         def forward(self, numbers: Tensor, codes: Tensor) -> Tensor:
@@ -177,7 +187,7 @@ def _network(encoder: Encoder, width: int, dropout: float) -> Module:
             vectors = [
                 embedding(codes[:, index]) for index, embedding in enumerate(self.embeddings)
             ]
-            return self.layers(torch.cat([numbers, *vectors], dim=1)).squeeze(1)
+            return self.layers(torch.cat([numbers, *vectors], dim=1))
 
     return Network()
 
@@ -191,6 +201,7 @@ def _tensors(encoder: Encoder, frame: pl.DataFrame | Rows) -> tuple[Tensor, Tens
 
 def _train(
     network: Module,
+    head: Head,
     encoder: Encoder,
     train: Labelled,
     valid: Labelled | None,
@@ -207,21 +218,21 @@ def _train(
     judged = None if valid is None else _device_rows(network, encoder, valid)
     best_loss, best_epoch, best_weights = float("inf"), 0, network.state_dict()
     for epoch in range(1, values["epochs"] + 1):
-        loss = _epoch(network, optimizer, rows, values["batch_rows"])
+        loss = _epoch(network, head, optimizer, rows, values["batch_rows"])
         if judged is None:
             best_epoch = epoch
         else:
-            loss = _loss(network, judged)
+            loss = _loss(network, head, judged)
             if loss < best_loss:
                 best_loss, best_epoch = loss, epoch
                 best_weights = {k: v.clone() for k, v in network.state_dict().items()}
-        options.tell(f"{NAME}: epoch {epoch}, log loss {loss:.4f}")
+        options.tell(f"{NAME}: epoch {epoch}, loss {loss:.4f}")
         if not np.isfinite(loss):
             raise ArithmeticError(f"{NAME}: diverged in epoch {epoch}; lower the learning rate")
         if judged is not None and epoch - best_epoch >= values["patience"]:
             break
     network.load_state_dict(best_weights)
-    return {"epochs": best_epoch} | ({} if judged is None else {"valid_log_loss": best_loss})
+    return {"epochs": best_epoch} | ({} if judged is None else {"valid_loss": best_loss})
 
 
 def _device_rows(
@@ -236,33 +247,34 @@ def _device_rows(
 
 
 def _epoch(
-    network: Module, optimizer: Any, rows: tuple[Tensor, Tensor, Tensor], batch_rows: int
+    network: Module,
+    head: Head,
+    optimizer: Any,
+    rows: tuple[Tensor, Tensor, Tensor],
+    batch_rows: int,
 ) -> float:
-    """One pass over the rows in random order; returns the mean log loss, dropout included."""
+    """One pass over the rows in random order; returns the mean loss, dropout included."""
     import torch
-    from torch.nn.functional import binary_cross_entropy_with_logits
 
     network.train()
     numbers, codes, label = rows
     total = 0.0
     for batch in torch.randperm(len(label)).to(label.device).split(batch_rows):
         optimizer.zero_grad(set_to_none=True)
-        logits = network(numbers[batch], codes[batch])
-        loss = binary_cross_entropy_with_logits(logits, label[batch])
+        loss = head.loss(network(numbers[batch], codes[batch]), label[batch])
         loss.backward()
         optimizer.step()
         total += loss.item() * len(batch)
     return total / len(label)
 
 
-def _loss(network: Module, rows: tuple[Tensor, Tensor, Tensor]) -> float:
+def _loss(network: Module, head: Head, rows: tuple[Tensor, Tensor, Tensor]) -> float:
     import torch
-    from torch.nn.functional import binary_cross_entropy_with_logits
 
     network.eval()
     numbers, codes, label = rows
     with torch.inference_mode():
-        return binary_cross_entropy_with_logits(network(numbers, codes), label).item()
+        return head.loss(network(numbers, codes), label).item()
 
 
 @contextmanager
