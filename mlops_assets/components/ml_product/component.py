@@ -44,6 +44,7 @@ from mlops_assets.components.ml_product.shadow import shadow_asset
 from mlops_assets.components.ml_product.skew import skew_asset
 from mlops_assets.components.ml_product.training import fit_asset
 from mlops_assets.components.ml_product.training_set import training_set
+from mlops_assets.components.scaffold.scaffolder import MLProductScaffolder
 
 
 class Attributes(BaseModel):
@@ -63,6 +64,7 @@ class Attributes(BaseModel):
         return schema | {"properties": described, "additionalProperties": True, "required": []}
 
 
+@dg.scaffold_with(MLProductScaffolder)
 class MLProduct(dg.Component, dg.Model):
     """A prediction problem: what to predict, from what, how well, and when to say yes."""
 
