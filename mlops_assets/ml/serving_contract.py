@@ -71,7 +71,7 @@ class TrailingLookUp(_Part):
     kind: Literal["trailing"] = "trailing"
     keys: tuple[str, ...]
     prefix: str
-    ratios: tuple[tuple[str, tuple[str, str]], ...]
+    ratios: tuple[tuple[str, tuple[str, str | None]], ...]
     windows_us: tuple[tuple[str, int], ...]
 
     def definition(self) -> Trailing:
