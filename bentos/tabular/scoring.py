@@ -144,7 +144,7 @@ class Scorer:
                 self._known = {}
             given = [dict(zip(self._roots, name, strict=True)) for name in lacking]
             frame = pl.DataFrame(given, schema=self._roots)
-            derived = frame.with_columns(self._expressions).to_dicts()
+            derived = frame.with_columns_seq(self._expressions).to_dicts()
             self._known |= zip(lacking, derived, strict=True)
         return [row | self._known[name] for row, name in zip(rows, names, strict=True)]
 

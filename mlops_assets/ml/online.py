@@ -126,7 +126,9 @@ class Reader(ABC):
         if not _FIRST < at < _LAST:  # So far off there are no rows.
             return [self._all + key] * len(self._backs)
         ends = self._ends
-        return [numbered(min(at - back, ends) // stretch) + key for back in self._backs]
+        if at > ends:
+            return [numbered(min(at - back, ends) // stretch) + key for back in self._backs]
+        return [numbered((at - back) // stretch) + key for back in self._backs]
 
     @abstractmethod
     def values(self, chunks: Sequence[bytes | None], at: int) -> Sequence[Any]:

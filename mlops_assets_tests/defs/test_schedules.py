@@ -12,7 +12,7 @@ from mlops_assets.definitions import defs
 from mlops_assets.local import prepare
 
 SCHEDULES = {
-    "next_day": "arrival",
+    "nyc_flights_next_day": "nyc_flights_arrival",
     "weekly_upkeep": "upkeep",
     "flight_delays_calendar_retrain": "flight_delays_retrain",
 }
@@ -64,7 +64,7 @@ def test_what_they_ask_for(repository, instance):
     for name in SCHEDULES:
         context = dg.build_schedule_context(instance, datetime.now(UTC), repository_def=repository)
         (asked[name],) = repository.get_schedule_def(name).evaluate_tick(context).run_requests
-    assert asked["next_day"].partition_key == "2013-01-01"
+    assert asked["nyc_flights_next_day"].partition_key == "2013-01-01"
     ops = asked["flight_delays_calendar_retrain"].run_config["ops"]
     assert ops["flight_delays__training_set"]["config"] == {"cutoff": "newest"}
     assert asked["weekly_upkeep"].run_config["ops"]["tend_to_tables"]["config"] == {"apply": True}
@@ -83,6 +83,6 @@ def test_a_retraining_that_goes_on_is_not_launched_again(repository, instance):
 
 
 def test_days_of_what_arrives_can_be_backfilled(repository):
-    days = repository.get_job("arrival").partitions_def
+    days = repository.get_job("nyc_flights_arrival").partitions_def
     assert days.get_first_partition_key() == "2013-01-01"
     assert date(2013, 12, 31).isoformat() in days.get_partition_keys()

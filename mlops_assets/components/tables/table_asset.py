@@ -18,6 +18,9 @@ ARRIVES = "arrives"
 TABLES: dict[str, Table] = {}
 """Name of each declared raw and feature table to its contract and checks."""
 
+DAYS_OF: dict[str, dg.DailyPartitionsDefinition] = {}
+"""Name of each declared table that has days to them."""
+
 _FUNCTIONS: dict[dg.AssetKey, Callable[..., Any]] = {}
 _TABLES: dict[dg.AssetKey, Table] = {}
 
@@ -62,6 +65,8 @@ def asset_options(
     _FUNCTIONS[key] = function
     _TABLES[key] = table
     TABLES[table.name] = table
+    if days is not None:
+        DAYS_OF[table.name] = days
     return {
         "key": key,
         "description": inspect.getdoc(function),

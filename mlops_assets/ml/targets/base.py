@@ -130,8 +130,15 @@ class Target(ABC):
         """Names of `figures` but `rows`, in order."""
 
     @abstractmethod
-    def intervals(self, label: Any, scores: Any, block: Any, **options: Any) -> dict[str, Interval]:
-        """The main figures with intervals over blocks of days."""
+    def intervals(
+        self, label: Any, scores: Any, block: Any, *, brief: bool = False, **options: Any
+    ) -> dict[str, Interval]:
+        """The main figures with intervals over blocks of days; in brief those of `bounded`."""
+
+    @property
+    @abstractmethod
+    def bounded(self) -> tuple[str, ...]:
+        """The figures that `intervals` has at most in brief."""
 
     @property
     @abstractmethod

@@ -116,7 +116,9 @@ class Multiclass(Target):
         """Log loss, Brier score, and means over the classes."""
         return _FIGURES
 
-    def intervals(self, label: Any, scores: Any, block: Any, **options: Any) -> dict[str, Interval]:
+    def intervals(
+        self, label: Any, scores: Any, block: Any, *, brief: bool = False, **options: Any
+    ) -> dict[str, Interval]:
         """Of log loss, Brier score and accuracy."""
         truth, score = self.check(label, scores)
         rows = {
@@ -125,6 +127,11 @@ class Multiclass(Target):
             "accuracy": (score.argmax(axis=1) == truth).astype(np.float64),
         }
         return {name: mean_interval(value, block, **options) for name, value in rows.items()}
+
+    @property
+    def bounded(self) -> tuple[str, ...]:
+        """All of `intervals`."""
+        return ("log_loss", "brier", "accuracy")
 
     @property
     def main_figures(self) -> tuple[str, ...]:
