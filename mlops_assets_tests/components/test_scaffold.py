@@ -141,6 +141,22 @@ def test_a_table_without_a_clock_and_without_keys(project):
     assert rows["date"].n_unique() > 150
 
 
+def test_a_table_of_days_and_a_short_one(project):
+    days = (
+        rides(45)
+        .group_by(pl.col("starts at").dt.date().alias("day"), "station")
+        .agg(pl.col("count").sum())
+    )
+    found = made(project, days, time="day", zone="America/New_York")
+    assert found.decided.keys == ("station", "day")
+    raw = import_module(f"{project.name}.defs.rides.raw")
+    rows = function_of(raw.rides)(date(2024, 1, 7), date(2024, 1, 7))
+    assert rows["day"].unique().to_list() == [datetime(2024, 1, 7, 5, tzinfo=UTC)]
+    assert "windows=[3, 7]" in text(project, "features.py")
+    said = yaml.safe_load(text(project, "defs.yaml"))["attributes"]
+    assert said["training"]["validation_days"] == 5
+
+
 CLASSES = ["Barolo", "Barbera d'Asti", "Grüner Veltliner", "no", "null"]
 
 

@@ -22,6 +22,8 @@ _RECURS = 10
 """Rows that a value must have on average to have a history."""
 _YES = {"yes", "y", "true", "t", "1", "positive", "pos"}
 NUMBERED = "row"
+STANDS_IN = 1_000
+"""Default of training.min_rows."""
 
 Rows = pl.DataFrame
 
@@ -221,5 +223,10 @@ def _notes(wanted: Wanted, table: Table, keys: tuple[str, ...]) -> Iterator[str]
         yield "renamed: " + ", ".join(f"{own!r} is {safe}" for own, safe in renamed.items())
     if keys == (NUMBERED,):
         yield "no columns identify a row, so rows are numbered; keep the file's order"
+    if table.count < STANDS_IN:
+        yield (
+            f"with fewer than {STANDS_IN:,} rows to train on the baseline stands in for what is"
+            " searched; training.min_rows in defs.yaml says from when on it need not"
+        )
     if not wanted.keys:
         yield f"a row is identified by its day and {', '.join(keys)}; --keys says otherwise"
