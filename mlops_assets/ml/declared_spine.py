@@ -1,33 +1,52 @@
 """The spine and the label of a product that declares them by columns alone, without code.
 
-Pure polars. Training, batch scoring and the endpoint call `expressions` with the same arguments.
+Pure polars. Training, batch scoring and the endpoint call `Clock.expressions` of the same clock.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import timedelta
+from dataclasses import dataclass
+from datetime import date, timedelta
 
 import polars as pl
 
+from mlops_assets.ml.blocks import block_day
+from mlops_assets.ml.point_in_time import PREDICTION_TIME
+
 DAY = "date"
-PREDICTION_TIME = "prediction_time"
 
 
-def expressions(time: str, lead: timedelta, zone: str) -> list[pl.Expr]:
-    """A row's `date` (local, in `zone`) and `prediction_time` (UTC), by the column of its time.
+@dataclass(frozen=True)
+class Clock:
+    """How the day and the prediction time of a row follow from its columns.
 
-    Of a table without a clock, whose `time` is empty, the day is there already, and its first
-    moment is when a row is asked for.
+    Attributes:
+        time: column (UTC) of the moment that the row speaks of; empty for a table without one.
+        lead: time between the prediction and that moment.
+        zone: of the days.
+        keys: of a row without a time: the columns that its day is a hash of.
+        first: of a table without a time: its first day.
+        blocks: of a table without a time: how many days there are.
     """
-    if not time:
-        start = pl.col(DAY).cast(pl.Datetime("us")).dt.replace_time_zone("UTC")
-        return [(start - lead).alias(PREDICTION_TIME)]
-    moment = pl.col(time)
-    return [
-        moment.dt.convert_time_zone(zone).dt.date().alias(DAY),
-        (moment - lead).alias(PREDICTION_TIME),
-    ]
+
+    time: str
+    lead: timedelta
+    zone: str
+    keys: tuple[str, ...] = ()
+    first: date = date(2000, 1, 1)
+    blocks: int = 0
+
+    def expressions(self) -> list[pl.Expr]:
+        """A row's `date` (local) and `prediction_time` (UTC); of a row without a time its first
+        moment."""
+        if self.time:
+            moment = pl.col(self.time)
+            day = moment.dt.convert_time_zone(self.zone).dt.date()
+            return [day.alias(DAY), (moment - self.lead).alias(PREDICTION_TIME)]
+        day = block_day(self.keys, self.first, self.blocks)
+        start = day.cast(pl.Datetime("us")).dt.replace_time_zone("UTC")
+        return [day.alias(DAY), (start - self.lead).alias(PREDICTION_TIME)]
 
 
 def label(

@@ -7,12 +7,21 @@ import json
 import time
 from contextlib import ExitStack
 
+import msgspec
 import pytest
+from msgspec.structs import asdict
 
+from bentos.tabular.rows import request_types
+from bentos.tabular.scoring import Asked, Scorer
+from bentos.tabular.versions import Loaded, Serving
+from mlops_assets.ml.families import load_model
 from mlops_assets.stores.bento_rollout import Rollout
 from mlops_assets.stores.lakehouse import Lakehouse
+from mlops_assets.stores.online_features import OnlineFeatures, Spine
+from mlops_assets.stores.online_store import open_store
+from mlops_assets.stores.request_log import RequestLog
 from mlops_assets_tests.delay_proxy import delay_proxy
-from mlops_assets_tests.late_flights import publish, requests, trial
+from mlops_assets_tests.late_flights import PRODUCT, publish, requests, trial
 from mlops_assets_tests.redis_server import redis_server
 
 pytestmark = pytest.mark.slow
@@ -105,27 +114,32 @@ def as_stale(answers):
 
 
 def test_a_server_that_began_without_its_redis_answers_from_it_as_from_files(
-    world, fresh, store, bento
+    world, fresh, store, bento, model_folder, tmp_path
 ):
     assert not any(answer["missing"] or answer["stale"] for answer in fresh)
-    with Rollout(store, 0, world.embedded, world.folder / "logs") as embedded:
-        embedded.roll_out(bento.tag)
-        through_redis, world.server = world.server, embedded
-        from_files, _ = world.answers()
-        world.server = through_redis
-    assert from_files == fresh
+    contract = store.contract(bento.tag)
+    spine = Spine(contract.spine_table, contract.spine_keys, contract.spine_columns)
+    files = OnlineFeatures(
+        open_store(world.embedded["MLOPS_ONLINE_STORE"]), PRODUCT, contract.definitions(), spine
+    )
+    serving = Serving(Loaded(1, "", contract.threshold, load_model(model_folder)))
+    scorer = Scorer(contract, files, RequestLog(tmp_path, PRODUCT), serving)
+    row = msgspec.json.Decoder(list[request_types(contract)[0]]).decode
+    asked = [Asked.now(asdict(each)) for each in row(json.dumps(ASKED["rows"]))]
+    from_files = json.loads(msgspec.json.encode(scorer.answer(asked)))
+    scorer.close()
+    assert [answer | {"prediction_id": None} for answer in from_files] == fresh
 
 
-def test_a_slow_redis_is_waited_for_once_and_then_its_copy_answers_as_stale(world, fresh):
+def test_a_slow_redis_is_not_waited_for_and_its_copy_answers_as_stale(world, fresh):
     world.wait_until_fresh()
     world.proxy.delay = 5.0
     try:
-        answers, seconds = world.answers()
-        assert answers == as_stale(fresh)
-        assert seconds < 1, "the limit is 0.05 s"
-        for _ in range(5):
+        for _ in range(6):
             answers, seconds = world.answers()
-            assert (answers, seconds < 1) == (as_stale(fresh), True)
+            assert answers == as_stale(fresh)
+            # The limit is 0.05 s; what a busy machine adds is less than Redis takes.
+            assert seconds < world.proxy.delay
         assert world.ask("/readyz")[0] == 200
     finally:
         world.proxy.delay = 0.0

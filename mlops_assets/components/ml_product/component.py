@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Literal
 
 import dagster as dg
@@ -104,6 +105,7 @@ class MLProduct(dg.Component, dg.Model):
         Raises:
             BrokenDeclaration: with everything that is wrong.
         """
+        tables_beside(context)
         given = (
             context.resolution_context.resolve_value(attributes.model_dump()) if attributes else {}
         )
@@ -131,8 +133,10 @@ class MLProduct(dg.Component, dg.Model):
             retrain_job(product), consider_job(product), rollback_job(product),
             requests_job(product),
         )  # fmt: skip
+        beside = dg.load_assets_from_modules(tables_beside(context))
         return dg.Definitions(
             assets=[
+                *beside,
                 feature_view(product),
                 training_set(product),
                 *(fit_asset(product, family) for family in product.fits),
@@ -169,6 +173,19 @@ class MLProduct(dg.Component, dg.Model):
                 requests_sensor(product, ship),
             ],
         )
+
+
+_NO_TABLES = {"__init__", "problem", "expressions"}
+"""Modules of a product's folder that declare no tables."""
+
+
+def tables_beside(context: dg.ComponentLoadContext) -> list[ModuleType]:
+    """The Python modules of the product's own folder, which declare its tables."""
+    return [
+        context.load_defs_relative_python_module(path)
+        for path in sorted(context.path.glob("*.py"))
+        if path.stem not in _NO_TABLES and not path.stem.startswith("test_")
+    ]
 
 
 def _namesakes(context: dg.ComponentLoadContext) -> Iterator[Finding]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date, timedelta
 from functools import cache, cached_property, partial
 from importlib import import_module
@@ -23,7 +23,8 @@ from mlops_assets.components.ml_product import declaration as d
 from mlops_assets.components.recorded import recorded
 from mlops_assets.components.tables.feature_table import DEFINITIONS
 from mlops_assets.components.tables.table_asset import DAYS_OF, TABLES
-from mlops_assets.ml import declared_spine
+from mlops_assets.ml.declared_spine import DAY, Clock
+from mlops_assets.ml.declared_spine import label as label_of
 from mlops_assets.ml.families import FeatureColumns
 from mlops_assets.ml.point_in_time import Definition, days_back
 from mlops_assets.ml.targets import Margins, Target, target_of
@@ -80,8 +81,8 @@ def example_of(column: Any, day: date) -> str | int | float:
     return int(least if least is not None else 1)
 
 
-def _with(frame: pl.LazyFrame, expressions: list[pl.Expr]) -> pl.LazyFrame:
-    return frame.with_columns(expressions)
+def _on_the_clock(frame: pl.LazyFrame, clock: Clock) -> pl.LazyFrame:
+    return frame.with_columns(clock.expressions())
 
 
 def _or(declared: float | None, usual: float) -> float:
@@ -141,16 +142,30 @@ class Product:
         days = DAYS_OF.get(self.spine.table)
         if days is None:
             raise Unresolved(f"{self.spine.table!r} is no declared table with days")
-        expressions = declared_spine.expressions(self.spine.time, self.lead, days.timezone)
         return Problem(
             days=days,
-            spine=partial(_with, expressions=expressions),
+            spine=partial(_on_the_clock, clock=self.clock),
             label=partial(
-                declared_spine.label,
+                label_of,
                 keys=tuple(self.spine.entity_keys),
                 column=self.label.column,
                 positive=self.label.positive,
             ),
+        )
+
+    @property
+    def clock(self) -> Clock:
+        """How the day and the prediction time of a row follow, where no module says it."""
+        days = DAYS_OF[self.spine.table]
+        clock = Clock(self.spine.time, self.lead, days.timezone)
+        if self.spine.time:
+            return clock
+        names = days.get_partition_keys()
+        return replace(
+            clock,
+            keys=tuple(k for k in self.spine.entity_keys if k != DAY),
+            first=date.fromisoformat(names[0]),
+            blocks=len(names),
         )
 
     def labels(self, events: pl.LazyFrame) -> pl.LazyFrame:
@@ -204,11 +219,10 @@ class Product:
         looked_up = [k for t in self.features.tables if t in DEFINITIONS
                      for k in DEFINITIONS[t].keys]  # fmt: skip
         names = dict.fromkeys([*self.spine.entity_keys, self.spine.time, *own, *looked_up])
-        derived = {"date"} if self.spine.time else set[str]()
         return {
             name: d.RequestField(example=example_of(columns[name], self.training.first_cutoff))
             for name in names
-            if name in columns and name not in derived
+            if name in columns and name != DAY
         }
 
     @property

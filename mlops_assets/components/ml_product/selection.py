@@ -22,6 +22,9 @@ from mlops_assets.stores.content import combine, content_hash
 from mlops_assets.stores.lakehouse import Commit, Lakehouse
 from mlops_assets.stores.model_registry import ModelRegistry, ModelVersion
 
+_NUMBERS = dict.fromkeys(("choice", "threshold"), pl.Float64)
+"""What a candidate may lack: a baseline has no choice, and only a binary one a threshold."""
+
 LEADERBOARD = "leaderboard"
 CANDIDATE = "candidate"
 
@@ -90,7 +93,10 @@ def candidate_asset(product: Product) -> dg.AssetsDefinition:
         record, version = register(store, registry.store, product)
         data_version = combine(model=record["digest"], threshold=repr(record["threshold"]))
         commit = Commit(run_id=context.run.run_id, data_versions={"": data_version})
-        store.overwrite(product.table(CANDIDATE), pl.DataFrame([record]), commit)
+        row = pl.DataFrame([record], schema_overrides=_NUMBERS)
+        store.overwrite(
+            product.table(CANDIDATE), row.select(~pl.selectors.by_dtype(pl.Null)), commit
+        )
         return dg.MaterializeResult(
             data_version=dg.DataVersion(data_version),
             metadata={

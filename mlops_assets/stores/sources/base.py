@@ -7,7 +7,6 @@ time gets one of `blocks` days by a hash of its keys that never changes.
 
 from __future__ import annotations
 
-import hashlib
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
+from mlops_assets.ml.blocks import block_day
 from mlops_assets.stores.source_files import SourceError
 from mlops_assets.stores.sources.times import as_utc, require_one_kind, require_times
 from mlops_assets.stores.sources.typed import as_declared
@@ -141,8 +141,7 @@ class Source(ABC):
                 f"{self.where}: a table without a time needs keys, by which its rows are spread"
                 f" over {self.blocks} days; declare keys="
             )
-        number = block_of(found.select(keys), self.blocks)
-        day = pl.lit(FIRST_BLOCK) + pl.duration(days=pl.lit(number))
+        day = block_day(keys, FIRST_BLOCK, self.blocks)
         return found.with_columns(day.alias(DAY)).filter(pl.col(DAY).is_between(*days))
 
     def require(self, columns: Sequence[str]) -> None:
@@ -187,15 +186,3 @@ class Source(ABC):
     def cause(self, error: Exception) -> str:
         """What an error of reading says, in a sentence."""
         return f"it cannot be read ({str(error).partition(chr(10))[0]})"
-
-
-def block_of(keys: pl.DataFrame, blocks: int) -> pl.Series:
-    """A number from 0 to `blocks` - 1 for each row, by its keys alone, the same for ever."""
-    texts = keys.select(
-        pl.concat_str(pl.all().cast(pl.String).fill_null("\0"), separator="\x1f")
-    ).to_series()
-    numbers = [
-        int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little") % blocks
-        for text in texts
-    ]
-    return pl.Series("block", numbers, dtype=pl.Int64)
