@@ -204,7 +204,7 @@ class RequestField(Part):
 
     description: str = Field(default="", description="What it is, for the endpoint's document.")
     unit: str = Field(default="", description="Unit in words, as miles; empty where it has none.")
-    example: str | int | float = Field(description="A value that stands in the document.")
+    example: str | bool | int | float = Field(description="A value that stands in the document.")
     required: bool = Field(
         default=True, description="Given by the caller; if not, looked up in the spine's table."
     )

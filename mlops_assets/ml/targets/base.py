@@ -172,6 +172,10 @@ class Target(ABC):
         """The columns of a prediction."""
 
     @abstractmethod
+    def answer_row(self, score: Any, threshold: float | None) -> dict[str, Any]:
+        """`columns` of one row, as plain values: a server has no time for frames."""
+
+    @abstractmethod
     def scores_of(self, predictions: pl.DataFrame) -> np.ndarray:
         """The scores that `columns` was made of."""
 

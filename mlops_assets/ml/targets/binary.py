@@ -117,6 +117,12 @@ class Binary(Target):
             pl.Series("threshold", np.full(len(scores), limit), dtype=pl.Float64),
         ]
 
+    def answer_row(self, score: Any, threshold: float | None) -> dict[str, Any]:
+        """probability, decision, threshold."""
+        probability, limit = float(score), 0.5 if threshold is None else threshold
+        decision = probability >= limit
+        return {"probability": probability, "decision": decision, "threshold": limit}
+
     def scores_of(self, predictions: pl.DataFrame) -> np.ndarray:
         """The probability."""
         return predictions["probability"].to_numpy()

@@ -169,6 +169,17 @@ class Multiclass(Target):
             pl.Series("classes", [list(self.classes)] * len(scores), dtype=pl.List(pl.String)),
         ]
 
+    def answer_row(self, score: Any, threshold: float | None) -> dict[str, Any]:
+        """predicted, probability, probabilities, classes."""
+        chances = [float(chance) for chance in score]
+        best = max(range(len(chances)), key=chances.__getitem__)
+        return {
+            "predicted": self.classes[best],
+            "probability": chances[best],
+            "probabilities": chances,
+            "classes": list(self.classes),
+        }
+
     def scores_of(self, predictions: pl.DataFrame) -> np.ndarray:
         """The chance of each class."""
         return np.array(predictions["probabilities"].to_list(), dtype=np.float64).reshape(

@@ -135,6 +135,10 @@ class Regression(Target):
         """prediction."""
         return [pl.Series("prediction", scores, dtype=pl.Float64)]
 
+    def answer_row(self, score: Any, threshold: float | None) -> dict[str, Any]:
+        """prediction."""
+        return {"prediction": float(score)}
+
     def scores_of(self, predictions: pl.DataFrame) -> np.ndarray:
         """The prediction."""
         return predictions["prediction"].to_numpy()
