@@ -64,8 +64,10 @@ class Unresolved(ValueError):
     """What a declaration names is not there."""
 
 
-def example_of(column: Any, day: date) -> str | int | float:
+def example_of(column: Any, day: date) -> str | bool | int | float:
     """A value that a column of a contract can have, for the endpoint's document."""
+    if isinstance(column, dy.Bool):
+        return True
     if isinstance(column, dy.Datetime):
         return f"{day}T12:00:00Z"
     if isinstance(column, dy.Date):
