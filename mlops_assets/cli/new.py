@@ -91,7 +91,7 @@ def new(
 def _tell(name: str, task: str, why: str, left_out: dict[str, str]) -> None:
     out.print(f"[bold]{name}[/] is a {task} task: {escape(why)}", soft_wrap=True)
     if left_out:
-        out.print("Left out of what the model reads:")
+        out.print("Left out of what the model reads; defs.yaml takes what you know to be right:")
     for column, reason in list(left_out.items())[:TELL_LINES]:
         out.print(f"  [yellow]{escape(column)}[/]: {escape(reason)}", soft_wrap=True)
     if len(left_out) > TELL_LINES:

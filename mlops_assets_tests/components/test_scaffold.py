@@ -19,12 +19,15 @@ from dagster.components.component_scaffolding import scaffold_object
 from typer.testing import CliRunner
 
 from mlops_assets.cli import app
+from mlops_assets.components import MLProduct
 from mlops_assets.components.scaffold import New, Unusable, Wanted, new_product
 from mlops_assets.components.scaffold.columns import safe_names
 from mlops_assets.components.scaffold.look import LOOKED_AT, look
 from mlops_assets.components.scaffold.scaffolder import MLProductScaffolder
 from mlops_assets.components.tables import function_of
 from mlops_assets.stores.sources import SourceError
+from mlops_assets_tests.postgresql import lacks, postgresql
+from mlops_assets_tests.stores.test_sources import fill_sqlite
 
 START = datetime(2024, 1, 1, 9)
 COMPONENT = "mlops_assets.components.MLProduct"
@@ -62,9 +65,9 @@ def project(tmp_path, monkeypatch) -> Path:
         del sys.modules[name]
 
 
-def made(project: Path, table: pl.DataFrame, **wanted: object) -> New:
+def made(project: Path, rows: pl.DataFrame, **wanted: object) -> New:
     path = project.parent / "table.parquet"
-    table.write_parquet(path)
+    rows.write_parquet(path)
     asked = Wanted(**{"name": "rides", "source": str(path), "label": "count"} | wanted)
     return new_product(asked, project.parent, project / "defs" / asked.name)
 
@@ -139,6 +142,22 @@ def test_a_table_without_a_clock_and_without_keys(project):
     rows = function_of(raw.rides)(every[0], every[-1])
     assert rows.height == table.height
     assert rows["date"].n_unique() > 150
+
+
+def test_a_table_of_days_and_a_short_one(project):
+    days = (
+        rides(45)
+        .group_by(pl.col("starts at").dt.date().alias("day"), "station")
+        .agg(pl.col("count").sum())
+    )
+    found = made(project, days, time="day", zone="America/New_York")
+    assert found.decided.keys == ("station", "day")
+    raw = import_module(f"{project.name}.defs.rides.raw")
+    rows = function_of(raw.rides)(date(2024, 1, 7), date(2024, 1, 7))
+    assert rows["day"].unique().to_list() == [datetime(2024, 1, 7, 5, tzinfo=UTC)]
+    assert "windows=[3, 7]" in text(project, "features.py")
+    said = yaml.safe_load(text(project, "defs.yaml"))["attributes"]
+    assert said["training"]["validation_days"] == 5
 
 
 CLASSES = ["Barolo", "Barbera d'Asti", "Grüner Veltliner", "no", "null"]
@@ -291,6 +310,40 @@ def test_a_password_is_not_written(project):
     assert place("postgresql://me:$SECRET@db/x") == "postgresql://me:$SECRET@db/x"
 
 
+# --- databases --------------------------------------------------------------------------------
+
+
+def test_a_table_of_sqlite(project):
+    path = project.parent / "a.db"
+    rows = rides().with_columns(pl.col("starts at", "closed_at").dt.to_string("iso"))
+    fill_sqlite(path, "order", rows)
+    found = made(project, rides(), source=f"sqlite:///{path}", table="order", time="starts at")
+    assert found.decided.keys == ("station", "starts_at")
+    raw = import_module(f"{project.name}.defs.rides.raw")
+    assert function_of(raw.rides)(date(2024, 1, 3), date(2024, 1, 3)).height == 6
+
+
+def test_a_table_of_postgresql(project, tmp_path_factory, monkeypatch):
+    if missing := lacks():
+        pytest.skip(f"PostgreSQL cannot run here: {missing} is not installed")
+    import psycopg
+
+    monkeypatch.setenv("PGPASSWORD", "a-password")
+    with postgresql(tmp_path_factory.mktemp("postgresql"), "a-password") as address:
+        with psycopg.connect(address) as base:
+            base.execute("create table rides (at timestamptz, station text, count int)")
+            rows = rides().select("starts at", "station", "count").rows()
+            with base.cursor() as cursor:
+                cursor.executemany("insert into rides values (%s, %s, %s)", rows)
+        found = made(project, rides(), source=address, table="rides", time="at")
+        assert found.decided.keys == ("station", "at")
+        raw = import_module(f"{project.name}.defs.rides.raw")
+        read = function_of(raw.rides)(date(2024, 1, 3), date(2024, 1, 3))
+        assert raw.Rides.filter(read)[1].counts() == {}
+        assert read.height == 6
+    assert "a-password" not in text(project, "raw.py")
+
+
 # --- the two ways to ask ----------------------------------------------------------------------
 
 
@@ -333,6 +386,19 @@ def test_dagster_scaffolds_a_declaration_to_fill_in(project):
     with pytest.raises(click.UsageError, match="give --label, the column to predict"):
         scaffold_object(project / "defs" / "b", COMPONENT, '{"source": "x.csv"}', "yaml", None)
     assert not (project / "defs" / "b").exists()
+
+
+def test_every_field_of_the_declaration_is_described():
+    schema = MLProduct.model_json_schema()
+    parts = {"": schema, **schema["$defs"]}
+    assert [
+        f"{part}.{name}"
+        for part, declared in parts.items()
+        for name, field in declared.get("properties", {}).items()
+        if "description" not in field and "$ref" not in field  # a part says it itself
+    ] == []
+    shown = MLProduct.get_model_cls().model_json_schema()["properties"]
+    assert shown["task"]["description"] == schema["properties"]["task"]["description"]
 
 
 def test_every_option_is_described():

@@ -195,6 +195,7 @@ FAULTS = {
     "time\n2024-03-31\n": "there is no column 'at'",
     "at,at\n1,2\n": "line 1: two columns are named at",
     "": "the file has no header line",
+    "at,b,c\n2024-03-31,1,2\n2024-03-31,": "the last line has 2 fields of 3 and no end ('2024-03",
     b"at,b\n2024-03-31,a\n2024-03-31,Gr\xfcn\n": "line 3: the bytes fc 6e 0a are not UTF-8",
 }
 

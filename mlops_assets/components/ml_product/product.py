@@ -64,8 +64,10 @@ class Unresolved(ValueError):
     """What a declaration names is not there."""
 
 
-def example_of(column: Any, day: date) -> str | int | float:
+def example_of(column: Any, day: date) -> str | bool | int | float:
     """A value that a column of a contract can have, for the endpoint's document."""
+    if isinstance(column, dy.Bool):
+        return True
     if isinstance(column, dy.Datetime):
         return f"{day}T12:00:00Z"
     if isinstance(column, dy.Date):
@@ -209,7 +211,8 @@ class Product:
 
     @cached_property
     def request(self) -> dict[str, d.RequestField]:
-        """What a caller of the endpoint gives: as declared, else all that a row is known by."""
+        """What a caller of the endpoint gives: as declared, else what a row is known by, and as
+        it likes the columns that the model reads, which are looked up where they are not given."""
         if self.serving.request or self.problem:
             return self.serving.request
         contract = self.spine_contract
@@ -219,10 +222,13 @@ class Product:
         own = [*self.features.numeric, *self.features.categorical]
         looked_up = [k for t in self.features.tables if t in DEFINITIONS
                      for k in DEFINITIONS[t].keys]  # fmt: skip
-        names = dict.fromkeys([*self.spine.entity_keys, self.spine.time, *own, *looked_up])
+        known_by = [*self.spine.entity_keys, self.spine.time]
         return {
-            name: d.RequestField(example=example_of(columns[name], self.training.first_cutoff))
-            for name in names
+            name: d.RequestField(
+                example=example_of(columns[name], self.training.first_cutoff),
+                required=name in known_by,
+            )
+            for name in dict.fromkeys([*known_by, *own, *looked_up])
             if name in columns and name != DAY
         }
 

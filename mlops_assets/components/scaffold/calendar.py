@@ -14,15 +14,19 @@ _HISTORY = 0.65
 """Share of the days that the first training set has."""
 _USUAL = 110
 """Days of history from which on the defaults of validation, folds and holdout fit."""
+_LONG = 45
+"""Days of history from which on a window of 28 days fits, with the lead and a week's look."""
 _ROWS = 500
 """Default of gates.min_rows."""
 
 
 @dataclass(frozen=True)
 class Calendar:
-    """Where the first training set ends, and what differs from the defaults, part by part."""
+    """Where the first training set ends, the windows (days) that fit into it, and what differs
+    from the defaults, part by part."""
 
     cutoff: date
+    windows: tuple[int, int]
     training: dict[str, object]
     gates: dict[str, object]
 
@@ -55,4 +59,5 @@ def calendar(table: Table, known_after_days: int) -> Calendar:
     judged = table.count * holdout // days
     if judged < _ROWS:
         gates["min_rows"] = max(10, judged // 2)
-    return Calendar(table.first + timedelta(days=history - 1), training, gates)
+    windows = (7, 28) if history > _LONG else (3, 7)
+    return Calendar(table.first + timedelta(days=history - 1), windows, training, gates)

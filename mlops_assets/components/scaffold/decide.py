@@ -22,6 +22,9 @@ _RECURS = 10
 """Rows that a value must have on average to have a history."""
 _YES = {"yes", "y", "true", "t", "1", "positive", "pos"}
 NUMBERED = "row"
+_SHOWN = 5
+STANDS_IN = 1_000
+"""Default of training.min_rows."""
 
 Rows = pl.DataFrame
 
@@ -218,8 +221,15 @@ def _notes(wanted: Wanted, table: Table, keys: tuple[str, ...]) -> Iterator[str]
         yield f"{table.rows.height:,} of {table.count:,} rows were looked at"
     renamed = {own: safe for safe, own in table.names.items() if own != safe}
     if renamed:
-        yield "renamed: " + ", ".join(f"{own!r} is {safe}" for own, safe in renamed.items())
+        few = [f"{own!r} is {safe}" for own, safe in renamed.items()][:_SHOWN]
+        more = f" and {len(renamed) - _SHOWN} more" if len(renamed) > _SHOWN else ""
+        yield f"renamed: {', '.join(few)}{more}"
     if keys == (NUMBERED,):
         yield "no columns identify a row, so rows are numbered; keep the file's order"
+    if table.count < STANDS_IN:
+        yield (
+            f"with fewer than {STANDS_IN:,} rows to train on the baseline stands in for what is"
+            " searched; training.min_rows in defs.yaml says from when on it need not"
+        )
     if not wanted.keys:
         yield f"a row is identified by its day and {', '.join(keys)}; --keys says otherwise"

@@ -11,7 +11,7 @@ import polars as pl
 from mlops_assets.components.scaffold.columns import inferred, safe_names
 from mlops_assets.components.scaffold.wanted import Unusable, Wanted
 from mlops_assets.stores.sources import BLOCKS, FIRST_BLOCK, open_source
-from mlops_assets.stores.sources.times import require_one_kind
+from mlops_assets.stores.sources.times import as_utc, require_one_kind
 
 LOOKED_AT = 200_000
 """Rows that are looked at; of a longer table evenly spread ones."""
@@ -73,6 +73,10 @@ def look(wanted: Wanted) -> Table:
             require_one_kind(raw, column, column, source.where)
     safe = safe_names(raw.columns)
     rows, odd = inferred(raw.rename(safe), wanted.zone)
+    if wanted.time and safe[wanted.time] in rows:
+        time = safe[wanted.time]
+        utc = as_utc(time, rows.schema[time], wanted.zone, source.where)
+        rows = rows.with_columns(utc.alias(time))
     first, last = FIRST_BLOCK, FIRST_BLOCK + timedelta(days=BLOCKS - 1)
     if wanted.time:
         first, last = _local_days(source.span(), wanted, source.where)

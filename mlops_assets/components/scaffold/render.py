@@ -145,6 +145,7 @@ def _features(wanted: Wanted, table: Table, decided: Decided, package: str) -> s
         of=of,
         import_polars="import polars as pl\n\n" if "pl." in of else "",
         known_after_days=wanted.known_after_days,
+        windows=", ".join(map(str, calendar(table, wanted.known_after_days).windows)),
     )
 
 

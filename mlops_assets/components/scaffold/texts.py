@@ -39,7 +39,7 @@ from {package}.raw import DAYS
 # The mean of the label by {entity}, as far as it was known. Other windows (days), other `by`?
 {entity}_history = history(
     "{name}/{entity}_history", table="{name}/{name}", by=["{entity}"], of={of}, days=DAYS,
-    known_after_days={known_after_days}, windows=[7, 28], owners=["team:data-science"],
+    known_after_days={known_after_days}, windows=[{windows}], owners=["team:data-science"],
 )  # fmt: skip
 '''
 

@@ -12,6 +12,8 @@ import polars as pl
 from mlops_assets.stores.source_files import SourceError
 from mlops_assets.stores.sources.base import ROUGHLY, Days, Source
 
+_END = 65_536
+"""Bytes at the end of a file that are looked at."""
 NULLS = ["", "NA"]
 """Texts of a CSV that stand for a missing value."""
 
@@ -76,7 +78,24 @@ class CsvSource(_Scanned):
         columns = next(csv.reader([text], delimiter=separator))
         if doubled := sorted({c for c in columns if columns.count(c) > 1}):
             raise SourceError(f"{self.where}, line 1: two columns are named {', '.join(doubled)}")
+        self._require_whole_end(separator, len(columns))
         return separator
+
+    def _require_whole_end(self, separator: str, width: int) -> None:
+        """Refuse a file that was cut off: polars would read what is missing as empty."""
+        path = Path(self.address)
+        with path.open("rb") as file:
+            file.seek(max(0, path.stat().st_size - _END))
+            end = file.read().decode("utf-8", "replace")
+        last = end.rstrip("\r\n").rpartition("\n")[2]
+        # A quoted field may span lines; whether it is whole cannot be seen from its end.
+        if end.endswith("\n") or '"' in last or len(last) == len(end):
+            return
+        if (found := last.count(separator) + 1) < width:
+            raise SourceError(
+                f"{self.where}: the last line has {found} fields of {width} and no end"
+                f" ({last[-60:]!r}), so the file is cut off; fetch it again"
+            )
 
     def cause(self, error: Exception) -> str:
         """Where the file is not UTF-8, the line; else what polars says."""
