@@ -5,7 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 
 import msgspec
 import pytest
@@ -64,12 +64,12 @@ class World:
     def ask(self, path, content=None):
         """Status, answer and seconds."""
         begun = time.monotonic()
-        connection = http.client.HTTPConnection("127.0.0.1", self.server.port, timeout=30)
         body = json.dumps(content) if content else None
-        connection.request("POST" if body else "GET", path, body, {"Content-Type": JSON})
-        response = connection.getresponse()
-        said = json.loads(response.read())
-        connection.close()
+        server = http.client.HTTPConnection("127.0.0.1", self.server.port, timeout=30)
+        with closing(server) as connection:
+            connection.request("POST" if body else "GET", path, body, {"Content-Type": JSON})
+            response = connection.getresponse()
+            said = json.loads(response.read())
         return response.status, said, time.monotonic() - begun
 
     def answers(self):
