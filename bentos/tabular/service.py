@@ -1,4 +1,4 @@
-"""The Bento of any tabular model: what a caller knows in, a probability with its origin out.
+"""The Bento of any tabular model: what a caller knows in, a prediction with its origin out.
 
 The model (`model/`), its contract (`contract.json`) and the image's packages (`requirements.txt`)
 lie beside this file in a Bento; without them it does not import. The environment says where the
@@ -42,7 +42,7 @@ ROW, ROWS = request_types(CONTRACT)
 FOLLOW_SECONDS = 1.0
 RETRY_AFTER = 5
 """Looks that a version which could not be taken over is left alone, unless another is named."""
-IN_THREAD = frozenset({"embedding_mlp"})
+IN_THREAD = frozenset({"embedding_mlp", "recent_sequence"})
 """Families whose libraries let go of the interpreter while they work, for long enough."""
 
 _logger = logging.getLogger("bentoml.tabular")

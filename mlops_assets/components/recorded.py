@@ -12,6 +12,8 @@ from functools import wraps
 from typing import Any
 
 import dagster as dg
+from dagster._core.events import DagsterEvent
+from dagster._core.execution.plan.outputs import StepOutputData, StepOutputHandle
 
 from mlops_assets.components.provenance import (
     INPUTS,
@@ -46,6 +48,8 @@ def recorded(compute: Compute) -> Compute:
                     left.pop(event.partition, None)
                     event = event._replace(metadata=_with(event.metadata, inputs[event.partition]))
                 yield event
+            if len(asked) > 1:
+                yield _there(context)
         except Exception as error:
             for partition in left:
                 context.log_event(
@@ -59,6 +63,18 @@ def recorded(compute: Compute) -> Compute:
             raise
 
     return step
+
+
+def _there(context: dg.AssetExecutionContext) -> Any:
+    """The event after which what is downstream in the same run goes on.
+
+    Dagster raises it with the output of a step, which a run of many days does not have: each day is
+    an event of its own, with its own data version.
+    """
+    step = context.get_step_execution_context()
+    output = context.assets_def.get_output_name_for_asset_key(context.asset_key)
+    handle = StepOutputHandle(step.step.key, output)
+    return DagsterEvent.step_output_event(step, StepOutputData(handle))
 
 
 def _with(metadata: Mapping[str, Any] | None, inputs: Contents) -> dict[str, Any]:

@@ -9,9 +9,9 @@ Intervals are percentiles of the repetitions. With few days (under ten or so) th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import polars as pl
@@ -91,6 +91,7 @@ def bootstrap_metrics(
     repetitions: int = 200,
     seed: int,
     level: float = 0.95,
+    brief: bool = False,
 ) -> dict[str, Interval]:
     """Figures of one model with intervals over days.
 
@@ -101,6 +102,7 @@ def bootstrap_metrics(
         repetitions: number of resamples.
         seed: of the resampling; the same seed and days give the same draws.
         level: share of the resamples between the two bounds.
+        brief: without pr_auc; one day will do, whose intervals have no width.
 
     Returns:
         Intervals by name: log_loss (nats), brier, and where both classes are present auc and
@@ -110,10 +112,10 @@ def bootstrap_metrics(
         ValueError: scores as in `metrics.check_scores`, or fewer than two days.
     """
     truth, score = check_scores(label, probability)
-    day = block_numbers(block, truth.size)
+    day = block_numbers(block, truth.size, at_least=1 if brief else 2)
     draws = block_draws(day, repetitions, seed)
     found = _figures(truth, score, day, draws, level)
-    if "auc" in found:
+    if "auc" in found and not brief:
         ranked = RankedScores(truth, score, day)
         found["pr_auc"] = _area_interval(ranked.pr_auc, draws, level)
     return found
@@ -236,71 +238,6 @@ def block_mean(
         raise ValueError(f"{sums.size} sums of {rows.size} blocks, expected as many, at least 2")
     draws = block_draws(np.arange(sums.size), repetitions, seed)
     return percentiles(float(sums.sum() / rows.sum()), (draws @ sums) / (draws @ rows), level)
-
-
-def segment_metrics(
-    frame: pl.DataFrame,
-    segments: Sequence[str],
-    *,
-    repetitions: int = 200,
-    seed: int = 0,
-    level: float = 0.95,
-) -> pl.DataFrame:
-    """Figures with intervals for each value of each segment column.
-
-    Args:
-        frame: columns label, probability, day, and those named in `segments`.
-        segments: columns to split by, one after the other.
-        repetitions: number of resamples of each segment's days.
-        seed: of the resampling.
-        level: share of the resamples between the two bounds.
-
-    Returns:
-        Columns segment, value (as text, "(missing)" for null), rows, days, base_rate,
-        mean_prediction, and auc, log_loss, brier each with _low and _high. auc is null with one
-        class; the bounds are null with one day.
-
-    Raises:
-        ValueError: a missing column, or scores as in `metrics.check_scores`.
-    """
-    needed = ["label", "probability", "day", *segments]
-    if missing := sorted(set(needed) - set(frame.columns)):
-        raise ValueError(f"segment_metrics: columns {missing} are missing from {frame.columns}")
-    check_scores(frame["label"], frame["probability"])
-    rows = []
-    for segment in segments:
-        ordered = frame.sort(segment, nulls_last=True)
-        parts = ordered.partition_by(segment, as_dict=True, maintain_order=True)
-        for (value,), part in parts.items():
-            name = {"segment": segment, "value": "(missing)" if value is None else str(value)}
-            rows.append(name | _segment_row(part, repetitions, seed, level))
-    return pl.DataFrame(rows, schema=_SEGMENT_SCHEMA).fill_nan(None)
-
-
-_RATES = ("base_rate", "mean_prediction")
-_BOUNDED = (f"{m}{end}" for m in ("auc", "log_loss", "brier") for end in ("", "_low", "_high"))
-_SEGMENT_SCHEMA = pl.Schema(
-    {"segment": pl.String, "value": pl.String, "rows": pl.Int64, "days": pl.Int64}
-    | dict.fromkeys((*_RATES, *_BOUNDED), pl.Float64)
-)
-
-
-def _segment_row(part: pl.DataFrame, repetitions: int, seed: int, level: float) -> dict[str, Any]:
-    truth, score = check_scores(part["label"], part["probability"])
-    day = block_numbers(part["day"], truth.size, at_least=1)
-    days = int(day.max()) + 1
-    row: dict[str, Any] = {
-        "rows": truth.size,
-        "days": days,
-        "base_rate": float(truth.mean()),
-        "mean_prediction": float(score.mean()),
-    }
-    draws = block_draws(day, repetitions, seed)
-    for name, found in _figures(truth, score, day, draws, level).items():
-        row[name] = found.value
-        if days > 1:
-            row |= {f"{name}_low": found.low, f"{name}_high": found.high}
-    return row
 
 
 def block_numbers(block: Column, rows: int, at_least: int = 2) -> np.ndarray:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
@@ -75,6 +75,7 @@ def search(
     seconds: float,
     options: FitOptions,
     max_rows: int | None = None,
+    fixed: Mapping[str, Any] | None = None,
     on_trial: Callable[[TrialResult], None] | None = None,
 ) -> SearchResult:
     """Look for the parameters with the least mean loss over the folds.
@@ -94,6 +95,7 @@ def search(
         options: seed, threads and device of every fit; the seed is the search's as well.
         max_rows: greatest number of training rows in a fold, drawn once with the seed and kept in
             order; None for all. Validation rows are never left out.
+        fixed: parameters that are not searched, with their values.
         on_trial: told each trial's result.
 
     Raises:
@@ -110,7 +112,7 @@ def search(
         if done and elapsed + elapsed / len(done) > seconds:
             break
         trial = study.ask()
-        result = _try(family, trial, parts, columns, options)
+        result = _try(family, trial, fixed or {}, parts, columns, options)
         _report(study, trial, result)
         done.append(result)
         if on_trial is not None:
@@ -126,12 +128,13 @@ def search(
 def _try(
     family: Family,
     trial: optuna.Trial,
+    fixed: Mapping[str, Any],
     parts: Sequence[tuple[Labelled, Labelled]],
     columns: FeatureColumns,
     options: FitOptions,
 ) -> TrialResult:
     started = time.monotonic()
-    params = family.suggest(trial)
+    params = family.suggest(trial) | dict(fixed)
     values: list[float] = []
     error = None
     try:

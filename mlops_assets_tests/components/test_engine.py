@@ -86,7 +86,7 @@ def engine(home):
 
 def arrive(engine):
     report = Report()
-    engine.arrive(engine.source.days, report)
+    engine.arrive(engine.sources[0].days, report)
     assert report.errors == []
     return report
 
@@ -216,6 +216,20 @@ def test_a_change_after_a_first_settling_that_failed_is_seen(home, engine):
     assert recomputed(engine.settle())["scaled"] == 1
     assert total(engine) == 9
     assert engine.settle().runs == []
+
+
+def test_a_run_of_many_days_goes_on_to_what_follows(engine):
+    """As the UI and the daemon launch a backfill of several assets; each day has its content."""
+    arrive(engine)
+    keys = [dg.AssetKey(["components", name]) for name in ("scaled", "tens")]
+    assert engine.run(keys, KEYS).error is None
+    provenance = provenance_of(engine.instance)
+    provenance.refresh(keys)
+    for key in keys:
+        made = provenance.made(key)
+        assert set(made) == set(KEYS)
+        assert len({each.data_version for each in made.values()}) == 3
+    assert recomputed(engine.settle()) == {"total": 1}
 
 
 TO_BE_KILLED = """

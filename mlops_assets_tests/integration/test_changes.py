@@ -19,8 +19,11 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 from pathlib import Path
 
+import dagster as dg
 import polars as pl
 import pytest
+from dagster._core.execution.backfill import BulkActionsFilter, BulkActionStatus
+from dagster._core.scheduler.instigation import InstigatorTick, TickStatus
 from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES, DagsterRunStatus, RunsFilter
 
 from mlops_assets.cli.processes import Processes
@@ -31,6 +34,7 @@ from mlops_assets.defs.nyc_flights.source import FOLDER
 from mlops_assets.local import repository
 from mlops_assets_tests.defs.house import Files
 from mlops_assets_tests.integration import small_demo
+from mlops_assets_tests.integration.audit import audit
 from mlops_assets_tests.integration.changes import (
     PRODUCT,
     Cell,
@@ -41,7 +45,7 @@ from mlops_assets_tests.integration.changes import (
 )
 from mlops_assets_tests.integration.conftest import SMALL, TODAY, Flow, copied, opened
 
-CORRECTED, LATE, NEW = (TODAY + timedelta(days=n) for n in (-8, 1, 2))
+CORRECTED, LATE, NEW, NEWER = (TODAY + timedelta(days=n) for n in (-8, 1, 2, 3))
 FEATURE = "mlops_assets/defs/nyc_flights/features.py"
 METRIC = "mlops_assets/ml/metrics.py"
 SETTINGS = "mlops_assets_tests/integration/conftest.py"
@@ -70,6 +74,11 @@ class World:
 def new_day(world: World) -> set[str]:
     """Of the day after tomorrow; tomorrow's comes late."""
     world.arrive(NEW)
+    return set()
+
+
+def newer_day(world: World) -> set[str]:
+    world.arrive(NEWER)
     return set()
 
 
@@ -163,7 +172,7 @@ def as_sets(steps: list[dict[str, object]]) -> dict[str, set[Cell]]:
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Files]:
-    files = Files.copy(tmp_path_factory.mktemp("files"), NEW)
+    files = Files.copy(tmp_path_factory.mktemp("files"), NEWER)
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv(FOLDER, str(files.folder))
         yield files
@@ -193,6 +202,7 @@ def test_what_the_engine_does_lies_in_the_plan_and_is_the_least(settled, files, 
 # --- by a real daemon ---------------------------------------------------------------------------
 
 READY_SECONDS, REST_SECONDS = 120.0, 600.0
+SKIPPED = TickStatus.SKIPPED
 PYTHON = [sys.executable, "-W", "ignore", "-m"]
 
 
@@ -236,6 +246,19 @@ def test_what_the_daemon_does_lies_in_the_plan_and_is_the_least(world, change):
     assert planned(world)["empty"]
 
 
+@pytest.mark.year
+def test_two_daemons_at_once_leave_what_one_does(world):
+    """Dagster only warns of the other: what both begin is made twice, and comes out the same."""
+    seen, code = changed(world, newer_day)
+    with daemon(world, "daemon", "other-daemon") as processes:
+        wait_until_at_rest(world, processes)
+    graph, instance = world.flow.engine.graph, world.flow.instance
+    least = minimal(graph, seen.before, contents(instance, graph), code) - seen.by_hand
+    assert set(made_since(instance, graph, seen.mark)) == least
+    assert audit(world.flow.home) == []
+    assert planned(world)["empty"]
+
+
 def variables(world: World) -> dict[str, str]:
     return small_demo.environment(world.flow.home) | {"PYTHONPATH": str(world.package)}
 
@@ -257,8 +280,8 @@ def planned(world: World) -> dict[str, object]:
 
 
 @contextmanager
-def daemon(world: World) -> Iterator[Processes]:
-    """A code server on the package, and the daemon."""
+def daemon(world: World, *names: str) -> Iterator[Processes]:
+    """A code server on the package, and the daemon, or one of each name."""
     location = "mlops_assets"
     with (
         tempfile.TemporaryDirectory(prefix="mlops-") as scratch,
@@ -276,27 +299,39 @@ def daemon(world: World) -> Iterator[Processes]:
         processes.start("code-server", server, world.package)
         processes.wait_for_file("code-server", code, READY_SECONDS)
         command = [*PYTHON, "dagster._daemon", "run", "-w", str(workspace)]
-        processes.start("daemon", command, world.package)
+        for name in names or ["daemon"]:
+            processes.start(name, command, world.package)
         yield processes
 
 
 def wait_until_at_rest(world: World, processes: Processes) -> None:
     """Until two looks in a row, after the last run has ended, asked for nothing."""
     instance, started = world.flow.instance, time.time()
+    busy = started
     while time.time() < started + REST_SECONDS:
         time.sleep(1)
         processes.check()
-        if instance.get_runs_count(RunsFilter(statuses=NOT_FINISHED_STATUSES)):
-            continue
-        records = instance.get_run_records(limit=1)
-        ended = max(started, (records[0].end_time or 0) if records else 0)
-        states = [s for s in instance.all_instigator_state() if s.instigator_name == AUTOMATION]
-        ticks = [
-            tick
-            for state in states
-            for tick in instance.get_ticks(state.instigator_origin_id, state.selector_id, limit=2)
-        ]
-        calm = [t for t in ticks if t.timestamp > ended and t.status.value == "SKIPPED"]
-        if len(calm) >= 2:
+        if _at_work(instance):
+            busy = time.time()
+        elif (
+            sum(look.timestamp > busy and look.status == SKIPPED for look in _looks(instance)) >= 2
+        ):
             return
     raise AssertionError(f"not at rest after {REST_SECONDS:.0f} s; see {world.flow.home / 'logs'}")
+
+
+def _at_work(instance: dg.DagsterInstance) -> bool:
+    """Whether a run is going on or to come. More days than one are a backfill, which waits."""
+    backfills = BulkActionsFilter(statuses=[BulkActionStatus.REQUESTED])
+    runs = RunsFilter(statuses=NOT_FINISHED_STATUSES)
+    return bool(instance.get_runs_count(runs) or instance.get_backfills_count(backfills))
+
+
+def _looks(instance: dg.DagsterInstance) -> list[InstigatorTick]:
+    """The newest two of the automation sensor."""
+    states = [s for s in instance.all_instigator_state() if s.instigator_name == AUTOMATION]
+    return [
+        tick
+        for state in states
+        for tick in instance.get_ticks(state.instigator_origin_id, state.selector_id, limit=2)
+    ]

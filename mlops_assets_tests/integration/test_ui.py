@@ -1,25 +1,49 @@
-"""`mlops ui` without a browser: ports, the daemon at work, kill -9 of a run, and the end."""
+"""`mlops ui` without a browser: ports, the daemon, a killed run, switches, a backfill, the end."""
 
 import json
 import socket
 import time
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
 import psutil
 import pytest
+from dagster._core.execution.backfill import BulkActionStatus
 from typer.testing import CliRunner
 
 from mlops_assets.cli import app
 from mlops_assets_tests.integration.served import Served, free_port, served
 
 WITHOUT_INPUTS = ["airlines", "airports", "planes", "routes"]
+BACKFILLED, DAYS = ["weather", "weather_known"], ["2013-01-01", "2013-01-02"]
 STARTED, FAILURE, SUCCESS = (
     getattr(dg.DagsterRunStatus, status) for status in ("STARTED", "FAILURE", "SUCCESS")
 )
+LOCATION = {"repositoryName": "__repository__", "repositoryLocationName": "mlops_assets"}
+# As the UI itself sends them.
+LAUNCH = """mutation ($asked: LaunchBackfillParams!) {
+    launchPartitionBackfill(backfillParams: $asked) {
+        ... on LaunchBackfillSuccess { backfillId } ... on Error { message } } }"""
+SWITCHES = {
+    "sensors": (
+        """mutation ($selector: SensorSelector!) { startSensor(sensorSelector: $selector) {
+            ... on Sensor { name } ... on Error { message } } }""",
+        """mutation ($id: String!) { stopSensor(id: $id) {
+            ... on StopSensorMutationResult { instigationState { status } }
+            ... on Error { message } } }""",
+    ),
+    "schedules": (
+        """mutation ($selector: ScheduleSelector!) { startSchedule(scheduleSelector: $selector) {
+            ... on ScheduleStateResult { scheduleState { status } } ... on Error { message } } }""",
+        """mutation ($id: String!) { stopRunningSchedule(id: $id) {
+            ... on ScheduleStateResult { scheduleState { status } } ... on Error { message } } }""",
+    ),
+}
+"""Kind to how one is started and stopped."""
+OTHER = {"RUNNING": "STOPPED", "STOPPED": "RUNNING"}
 
 
 @pytest.fixture
@@ -52,30 +76,78 @@ def test_two_servers_cannot_share_a_port(home: Path) -> None:
     assert f"both {port}" in result.output
 
 
-@pytest.mark.slow
-def test_the_daemon_makes_what_is_missing_and_a_killed_run_anew_and_nothing_outlives_the_end(
-    home: Path,
-) -> None:
-    with served(home) as ui, dg.DagsterInstance.get() as instance:
-        killed = wait_for(lambda: _kill_a_worker(instance), pause=0.02)
-        wait_for(lambda: instance.get_run_by_id(killed).status == FAILURE)
-        wait_for(lambda: not _missing(instance))
-        (again,) = instance.get_runs(dg.RunsFilter(tags={"dagster/parent_run_id": killed}))
-        wait_for(lambda: instance.get_run_by_id(again.run_id).status == SUCCESS)
+@pytest.fixture(scope="module")
+def ui(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """Served with its daemon on an empty home; nothing of it outlives its end."""
+    home = tmp_path_factory.mktemp("served") / "home"
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("MLOPS_HOME", str(home))
+        environment.setenv("DAGSTER_HOME", str(home / "dagster"))
+        with served(home) as running:
+            yield running
+    assert not [p for p in running.processes if psutil.pid_exists(p.pid) and p.is_running()]
 
-        assert {s for s in _states(ui, "sensors") if s[0] == "automation"} == {
-            ("automation", "RUNNING")
-        }
-        assert ("next_day", "STOPPED") in _states(ui, "schedules")
-        wait_for(lambda: len(_looks(ui)) == 3)
-        waiting = f"no closed segment waits in {home / 'requests'}"
-        assert _looks(ui) == {
-            "flight_delays_requests": ("SKIPPED", waiting),
-            "flight_delays_watch": ("SKIPPED", "no day has come yet"),
-            "flight_delays_retrain": ("SKIPPED", "no decision waits for its training set"),
-        }
-        processes = ui.processes
-    assert not [p.cmdline() for p in processes if psutil.pid_exists(p.pid) and p.is_running()]
+
+@pytest.fixture(scope="module")
+def instance(ui: Served) -> Iterator[dg.DagsterInstance]:
+    with dg.DagsterInstance.get() as instance:
+        yield instance
+
+
+@pytest.fixture(scope="module")
+def killed(instance: dg.DagsterInstance) -> str:
+    """A run whose process was killed."""
+    return str(wait_for(lambda: _kill_a_worker(instance), pause=0.02))
+
+
+@pytest.fixture(scope="module")
+def backfill(ui: Served, killed: str) -> str:
+    """Asked for in the UI: two days of a source, and what follows from it day by day."""
+    assets = [{"path": ["nyc_flights", name]} for name in BACKFILLED]
+    asked = {"assetSelection": assets, "partitionNames": DAYS}
+    return str(_sent(ui, LAUNCH, asked=asked)["launchPartitionBackfill"]["backfillId"])
+
+
+@pytest.mark.slow
+def test_the_daemon_makes_what_is_missing_and_a_killed_run_anew(
+    ui: Served, instance: dg.DagsterInstance, killed: str, backfill: str
+) -> None:
+    wait_for(lambda: instance.get_run_by_id(killed).status == FAILURE)
+    wait_for(lambda: not _missing(instance))
+    (again,) = instance.get_runs(dg.RunsFilter(tags={"dagster/parent_run_id": killed}))
+    wait_for(lambda: instance.get_run_by_id(again.run_id).status == SUCCESS)
+
+
+@pytest.mark.slow
+def test_what_looks_for_work_is_on_and_says_why_it_finds_none(ui: Served) -> None:
+    assert _states(ui, "sensors")["automation"] == "RUNNING"
+    assert _states(ui, "schedules")["nyc_flights_next_day"] == "STOPPED"
+    wait_for(lambda: len(_looks(ui)) == 3)
+    waiting = f"no closed segment waits in {ui.home / 'requests'}"
+    assert _looks(ui) == {
+        "flight_delays_requests": ("SKIPPED", waiting),
+        "flight_delays_watch": ("SKIPPED", "no day has come yet"),
+        "flight_delays_retrain": ("SKIPPED", "no decision waits for its training set"),
+    }
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", SWITCHES)
+def test_every_sensor_and_schedule_can_be_started_and_stopped(ui: Served, kind: str) -> None:
+    at_first = _states(ui, kind)
+    assert len(at_first) >= 3
+    _switch(ui, kind, at_first)
+    assert _states(ui, kind) == {name: OTHER[state] for name, state in at_first.items()}
+    _switch(ui, kind, _states(ui, kind))
+    assert _states(ui, kind) == at_first
+
+
+@pytest.mark.slow
+def test_days_can_be_backfilled(ui: Served, instance: dg.DagsterInstance, backfill: str) -> None:
+    wait_for(lambda: instance.get_backfill(backfill).status == BulkActionStatus.COMPLETED_SUCCESS)
+    for name in BACKFILLED:
+        key = dg.AssetKey(["nyc_flights", name])
+        assert instance.get_materialized_partitions(key) == set(DAYS)
 
 
 def wait_for(found: Callable[[], Any], pause: float = 0.5) -> Any:
@@ -114,20 +186,44 @@ def _looks(ui: Served) -> dict[str, tuple[str, str]]:
     }
 
 
-def _states(ui: Served, kind: str) -> set[tuple[str, str]]:
+def _states(ui: Served, kind: str) -> dict[str, str]:
+    return {name: state["status"] for name, state in _instigators(ui, kind).items()}
+
+
+def _instigators(ui: Served, kind: str) -> dict[str, dict[str, str]]:
+    """Sensors or schedules by name: the id and status of each."""
     state = {"sensors": "sensorState", "schedules": "scheduleState"}[kind]
-    found = _asked(ui, f"{kind} {{ name {state} {{ status }} }}")[kind]
-    return {(item["name"], item[state]["status"]) for item in found}
+    found = _asked(ui, f"{kind} {{ name {state} {{ id status }} }}")[kind]
+    return {item["name"]: item[state] for item in found}
+
+
+def _switch(ui: Served, kind: str, states: dict[str, str]) -> None:
+    """Stop those that run, and start the others."""
+    start, stop = SWITCHES[kind]
+    for name, there in _instigators(ui, kind).items():
+        if states[name] == "RUNNING":
+            _sent(ui, stop, id=there["id"])
+        else:
+            _sent(ui, start, selector={**LOCATION, f"{kind[:-1]}Name": name})
 
 
 def _asked(ui: Served, fields: str) -> dict[str, list[dict[str, Any]]]:
-    query = f"""{{ repositoryOrError(repositorySelector: {{repositoryName: "__repository__",
-        repositoryLocationName: "mlops_assets"}}) {{ ... on Repository {{ {fields} }} }} }}"""
+    query = f"""query ($where: RepositorySelector!) {{
+        repositoryOrError(repositorySelector: $where) {{ ... on Repository {{ {fields} }} }} }}"""
+    found: dict[str, list[dict[str, Any]]] = _sent(ui, query, where=LOCATION)["repositoryOrError"]
+    return found
+
+
+def _sent(ui: Served, query: str, **variables: Any) -> dict[str, Any]:
+    """The answer to a query or a mutation, which must not be an error."""
     request = urllib.request.Request(
         f"{ui.dagster}/graphql",
-        json.dumps({"query": query}).encode(),
+        json.dumps({"query": query, "variables": variables}).encode(),
         {"Content-Type": "application/json"},
     )
     with urllib.request.urlopen(request, timeout=30) as response:
-        found: dict[str, list[dict[str, Any]]] = json.load(response)["data"]["repositoryOrError"]
+        answer = json.load(response)
+    assert "errors" not in answer, answer
+    found: dict[str, Any] = answer["data"]
+    assert all("message" not in part for part in found.values()), found
     return found

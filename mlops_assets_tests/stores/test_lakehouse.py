@@ -3,6 +3,7 @@
 import multiprocessing
 import re
 import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
@@ -285,7 +286,7 @@ def test_a_forced_vacuum_during_a_read_is_an_error_that_names_the_table_never_ot
 
 # --- many writers ----------------------------------------------------------------------------
 
-WRITERS, COMMITS = 16, 20
+WRITERS, PROCESSES, COMMITS = 16, 4, 20
 
 
 def write_a_day_again_and_again(uri, writer, day, barrier):
@@ -297,22 +298,32 @@ def write_a_day_again_and_again(uri, writer, day, barrier):
         write_days(lakehouse, frame, day.isoformat(), commit=Commit(f"{writer}-{number}"))
 
 
+def several_writers(uri, numbers, days, barrier):
+    with ThreadPoolExecutor(len(numbers)) as threads:
+        wait = [
+            threads.submit(
+                write_a_day_again_and_again, uri, number, days[number % len(days)], barrier
+            )
+            for number in numbers
+        ]
+        for one in wait:
+            one.result()
+
+
 def at_once(lakehouse, days):
-    """One process a writer, all together; also racing to create the table."""
+    """All together, some in each process; also racing to create the table."""
     spawn = multiprocessing.get_context("spawn")
     barrier = spawn.Barrier(WRITERS)
-    writers = [
-        spawn.Process(
-            target=write_a_day_again_and_again,
-            args=(lakehouse.uri, number, days[number % len(days)], barrier),
-        )
-        for number in range(WRITERS)
+    shares = [range(WRITERS)[number::PROCESSES] for number in range(PROCESSES)]
+    processes = [
+        spawn.Process(target=several_writers, args=(lakehouse.uri, share, days, barrier))
+        for share in shares
     ]
-    for writer in writers:
-        writer.start()
-    for writer in writers:
-        writer.join(timeout=300)
-    assert [writer.exitcode for writer in writers] == [0] * WRITERS
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(timeout=300)
+    assert [process.exitcode for process in processes] == [0] * PROCESSES
     committed = lakehouse.history(TABLE)["run_id"].to_list()
     assert sorted(committed) == sorted(f"{w}-{n}" for w in range(WRITERS) for n in range(COMMITS))
     return committed[0]

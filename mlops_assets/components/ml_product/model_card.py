@@ -14,7 +14,7 @@ from mlops_assets.components.ml_product.evaluation import SEGMENTS, as_judged
 from mlops_assets.components.ml_product.incumbent import last_outcomes, serving_version
 from mlops_assets.components.ml_product.origin import described, evaluated, fitted_rows, set_of
 from mlops_assets.components.ml_product.product import Product
-from mlops_assets.components.ml_product.training_set import DAY, LABEL, made_of
+from mlops_assets.components.ml_product.training_set import DAY, LABEL, label_summary, made_of
 from mlops_assets.components.resources import LakehouseResource, ModelRegistryResource
 from mlops_assets.ml.model_card import Card, markdown
 from mlops_assets.stores.content import combine
@@ -29,12 +29,7 @@ def card_of(
     store: Lakehouse, models: ModelRegistry, product: Product, version: ModelVersion
 ) -> Card:
     """What the records say of a version."""
-    count, days, share = (
-        fitted_rows(store, product, version)
-        .select(pl.len(), pl.col(DAY).n_unique(), pl.col(LABEL).mean())
-        .collect()
-        .row(0)
-    )
+    fitted = fitted_rows(store, product, version).select(DAY, LABEL).collect()
     table, pinned = set_of(product, version)
     judged = evaluated(store, models, product, version)
     return Card(
@@ -47,9 +42,9 @@ def card_of(
         limits=product.card.limits,
         licences=product.card.licences,
         trained_on={
-            "rows": f"{count:,} labelled rows of {days} days",
+            "rows": f"{fitted.height:,} labelled rows of {fitted[DAY].n_unique()} days",
             "fitted on": described(version),
-            "label": f"{share:.1%} of the rows",
+            "label": label_summary(fitted[LABEL]),
         },
         made_of=made_of(store, product, pinned, table.split("/")[1]),
         evaluation=as_judged(store, product, judged),

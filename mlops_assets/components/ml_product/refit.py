@@ -38,12 +38,13 @@ from mlops_assets.components.ml_product.training import (
 from mlops_assets.components.ml_product.training_set import (
     LABEL,
     keep_rows,
+    labelled,
     labelled_rows,
     made_of,
     newest_labelled_day,
 )
 from mlops_assets.components.resources import LakehouseResource, ModelRegistryResource
-from mlops_assets.ml.families import FitOptions, Labelled, Model, family, load_model
+from mlops_assets.ml.families import FitOptions, Model, family, load_model
 from mlops_assets.ml.gates import JUDGED, GateOutcome, sound_scores
 from mlops_assets.ml.row_gates import known_in_time, same_schema
 from mlops_assets.stores.bento_source import model_requirements
@@ -144,8 +145,9 @@ def _fitted(
     facts = models.run_json(first.run_id, DESCRIPTION)
     stopped = {name: value for name, value in facts.items() if name in params}
     options = FitOptions(settings.seed, settings.threads, settings.device)
-    labelled = Labelled(rows, rows[LABEL].to_numpy())
-    return chosen.fit(labelled, None, product.columns, params | stopped, options)
+    # With the classes that the evaluated one knows: a version of others would be another model.
+    own = labelled(models.target(first), rows)
+    return chosen.fit(own, None, product.columns, params | stopped, options)
 
 
 def _registered(
@@ -193,7 +195,9 @@ def judge(
     own = [
         same_schema(models.columns(version), product.columns),
         known_in_time(recompute(store, models, product, version, rows), rows.height),
-        sound_scores(models.load(version).predict(rows), rows[LABEL]),
+        sound_scores(
+            models.load(version).predict(rows), rows[LABEL], target=models.target(version)
+        ),
     ]
     found = _evaluated_gates(store, product, first) | {o.name: o for o in own}
     evaluation.write_outcomes(store, product, version, list(found.values()), run_id, REFIT)

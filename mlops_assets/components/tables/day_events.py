@@ -19,6 +19,7 @@ def day_event(
 
     A run of one day yields an output, so that what is downstream in the same run goes on. A run of
     many days yields plain events instead: an output would stamp one data version on all of them.
+    It goes on as well, see `recorded`.
     """
     if len(context.partition_keys) == 1:
         return dg.MaterializeResult(metadata=metadata, data_version=dg.DataVersion(data_version))

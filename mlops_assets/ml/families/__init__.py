@@ -37,7 +37,7 @@ __all__ = [
 ]
 
 _NOT_FAMILIES = frozenset(
-    {"artifact", "base", "encoded", "encoders", "skops_archive", "torch_heads"}
+    {"artifact", "base", "encoded", "encoders", "skops_archive", "torch_fit", "torch_heads"}
 )
 
 

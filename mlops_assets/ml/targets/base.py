@@ -130,8 +130,15 @@ class Target(ABC):
         """Names of `figures` but `rows`, in order."""
 
     @abstractmethod
-    def intervals(self, label: Any, scores: Any, block: Any, **options: Any) -> dict[str, Interval]:
-        """The main figures with intervals over blocks of days."""
+    def intervals(
+        self, label: Any, scores: Any, block: Any, *, brief: bool = False, **options: Any
+    ) -> dict[str, Interval]:
+        """The main figures with intervals over blocks of days; in brief those of `bounded`."""
+
+    @property
+    @abstractmethod
+    def bounded(self) -> tuple[str, ...]:
+        """The figures that `intervals` has at most in brief."""
 
     @property
     @abstractmethod
@@ -163,6 +170,10 @@ class Target(ABC):
     @abstractmethod
     def columns(self, scores: np.ndarray, threshold: float | None) -> list[pl.Series]:
         """The columns of a prediction."""
+
+    @abstractmethod
+    def answer_row(self, score: Any, threshold: float | None) -> dict[str, Any]:
+        """`columns` of one row, as plain values: a server has no time for frames."""
 
     @abstractmethod
     def scores_of(self, predictions: pl.DataFrame) -> np.ndarray:

@@ -70,9 +70,16 @@ class Binary(Target):
         """Those of `BinaryMetrics`."""
         return tuple(field.name for field in fields(BinaryMetrics) if field.name != "rows")
 
-    def intervals(self, label: Any, scores: Any, block: Any, **options: Any) -> dict[str, Interval]:
-        """Of log loss, Brier score and the two areas."""
-        return bootstrap_metrics(label, scores, block, **options)
+    def intervals(
+        self, label: Any, scores: Any, block: Any, *, brief: bool = False, **options: Any
+    ) -> dict[str, Interval]:
+        """Of log loss, Brier score and the two areas; in brief without that of precision."""
+        return bootstrap_metrics(label, scores, block, brief=brief, **{"seed": 0} | options)
+
+    @property
+    def bounded(self) -> tuple[str, ...]:
+        """Area, log loss, Brier score."""
+        return ("auc", "log_loss", "brier")
 
     @property
     def main_figures(self) -> tuple[str, ...]:
@@ -109,6 +116,12 @@ class Binary(Target):
             pl.Series("decision", np.asarray(scores >= limit), dtype=pl.Boolean),
             pl.Series("threshold", np.full(len(scores), limit), dtype=pl.Float64),
         ]
+
+    def answer_row(self, score: Any, threshold: float | None) -> dict[str, Any]:
+        """probability, decision, threshold."""
+        probability, limit = float(score), 0.5 if threshold is None else threshold
+        decision = probability >= limit
+        return {"probability": probability, "decision": decision, "threshold": limit}
 
     def scores_of(self, predictions: pl.DataFrame) -> np.ndarray:
         """The probability."""

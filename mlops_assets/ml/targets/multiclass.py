@@ -116,7 +116,9 @@ class Multiclass(Target):
         """Log loss, Brier score, and means over the classes."""
         return _FIGURES
 
-    def intervals(self, label: Any, scores: Any, block: Any, **options: Any) -> dict[str, Interval]:
+    def intervals(
+        self, label: Any, scores: Any, block: Any, *, brief: bool = False, **options: Any
+    ) -> dict[str, Interval]:
         """Of log loss, Brier score and accuracy."""
         truth, score = self.check(label, scores)
         rows = {
@@ -125,6 +127,11 @@ class Multiclass(Target):
             "accuracy": (score.argmax(axis=1) == truth).astype(np.float64),
         }
         return {name: mean_interval(value, block, **options) for name, value in rows.items()}
+
+    @property
+    def bounded(self) -> tuple[str, ...]:
+        """All of `intervals`."""
+        return ("log_loss", "brier", "accuracy")
 
     @property
     def main_figures(self) -> tuple[str, ...]:
@@ -161,6 +168,17 @@ class Multiclass(Target):
             pl.Series("probabilities", list(scores), dtype=pl.List(pl.Float64)),
             pl.Series("classes", [list(self.classes)] * len(scores), dtype=pl.List(pl.String)),
         ]
+
+    def answer_row(self, score: Any, threshold: float | None) -> dict[str, Any]:
+        """predicted, probability, probabilities, classes."""
+        chances = [float(chance) for chance in score]
+        best = max(range(len(chances)), key=chances.__getitem__)
+        return {
+            "predicted": self.classes[best],
+            "probability": chances[best],
+            "probabilities": chances,
+            "classes": list(self.classes),
+        }
 
     def scores_of(self, predictions: pl.DataFrame) -> np.ndarray:
         """The chance of each class."""

@@ -90,13 +90,20 @@ class Regression(Target):
         """Errors, the share of variance explained, and the two means."""
         return _FIGURES
 
-    def intervals(self, label: Any, scores: Any, block: Any, **options: Any) -> dict[str, Interval]:
+    def intervals(
+        self, label: Any, scores: Any, block: Any, *, brief: bool = False, **options: Any
+    ) -> dict[str, Interval]:
         """Of the errors."""
         truth, score = self.check(label, scores)
         rows = {"absolute_error": np.abs(truth - score), "squared_error": np.square(truth - score)}
         if truth.min() >= 0 and score.min() >= 0:
             rows["poisson_deviance"] = _deviance(truth, score)
         return {name: mean_interval(loss, block, **options) for name, loss in rows.items()}
+
+    @property
+    def bounded(self) -> tuple[str, ...]:
+        """All of `intervals`."""
+        return ("absolute_error", "squared_error", "poisson_deviance")
 
     @property
     def main_figures(self) -> tuple[str, ...]:
@@ -127,6 +134,10 @@ class Regression(Target):
     def columns(self, scores: np.ndarray, threshold: float | None) -> list[pl.Series]:
         """prediction."""
         return [pl.Series("prediction", scores, dtype=pl.Float64)]
+
+    def answer_row(self, score: Any, threshold: float | None) -> dict[str, Any]:
+        """prediction."""
+        return {"prediction": float(score)}
 
     def scores_of(self, predictions: pl.DataFrame) -> np.ndarray:
         """The prediction."""
