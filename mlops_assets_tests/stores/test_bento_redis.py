@@ -46,7 +46,9 @@ class World:
         self.proxy = stack.enter_context(delay_proxy(self.redis_port))
         seen = self.redis.uri.replace(str(self.redis_port), str(self.proxy.port))
         self.stop_redis()
-        environment = self.embedded | {"MLOPS_ONLINE_STORE": seen}
+        self.scratch = folder / "scratch"
+        self.scratch.mkdir()
+        environment = self.embedded | {"MLOPS_ONLINE_STORE": seen, "TMPDIR": str(self.scratch)}
         self.server = stack.enter_context(Rollout(bentos, 0, environment, folder / "logs"))
         self.server.roll_out(tag)
 
@@ -104,6 +106,10 @@ def fresh(world, store, bento):
     world.publish()
     end = time.monotonic() + FRESH_SECONDS
     while world.ask("/readyz")[0] != 200:
+        assert time.monotonic() < end
+        time.sleep(0.1)
+    # The server's own copy follows within a second or so.
+    while not list(world.scratch.glob(f"online-copy-*/{PRODUCT}/present")):
         assert time.monotonic() < end
         time.sleep(0.1)
     return world.wait_until_fresh()
