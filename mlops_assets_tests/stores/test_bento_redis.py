@@ -46,9 +46,8 @@ class World:
         self.proxy = stack.enter_context(delay_proxy(self.redis_port))
         seen = self.redis.uri.replace(str(self.redis_port), str(self.proxy.port))
         self.stop_redis()
-        self.scratch = folder / "scratch"
-        self.scratch.mkdir()
-        environment = self.embedded | {"MLOPS_ONLINE_STORE": seen, "TMPDIR": str(self.scratch)}
+        self.log = folder / "requests"
+        environment = self.embedded | {"MLOPS_ONLINE_STORE": seen}
         self.server = stack.enter_context(Rollout(bentos, 0, environment, folder / "logs"))
         self.server.roll_out(tag)
 
@@ -109,7 +108,7 @@ def fresh(world, store, bento):
         assert time.monotonic() < end
         time.sleep(0.1)
     # The server's own copy follows within a second or so.
-    while not list(world.scratch.glob(f"online-copy-*/{PRODUCT}/present")):
+    while not list(world.log.glob(f"online-copy-*/{PRODUCT}/present")):
         assert time.monotonic() < end
         time.sleep(0.1)
     return world.wait_until_fresh()
@@ -152,10 +151,14 @@ def test_a_slow_redis_is_not_waited_for_and_its_copy_answers_as_stale(world, fre
     assert world.wait_until_fresh() == fresh
 
 
-def test_a_dead_redis_leaves_its_copy_until_it_is_back_and_filled(world, fresh):
+def test_a_dead_redis_leaves_its_copy_to_a_server_that_starts_anew_too(world, fresh):
     world.wait_until_fresh()
     world.stop_redis()
     try:
+        assert world.answers()[0] == as_stale(fresh)
+        world.server.worker.process.kill()
+        world.server.worker.process.wait()
+        assert "was started again" in world.server.look()
         assert world.answers()[0] == as_stale(fresh)
         assert world.ask("/readyz")[0] == 200
     finally:
