@@ -9,7 +9,7 @@ PYTEST := $(BIN)/python -m pytest
 # Two processes, a module's tests in one of them, in the order that conftest.py gives.
 TWICE := --numprocesses 2 --dist loadscope --no-loadscope-reorder
 
-.PHONY: demo ui serve test test-fast test-all gates kills benchmarks check format clean browser help
+.PHONY: demo ui serve test test-fast test-all gates kills images benchmarks check format clean browser help
 
 help:  ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -37,6 +37,13 @@ gates: $(VENV)/.installed  ## Build bad models for real, and print which gate re
 
 kills: $(VENV)/.installed  ## Kill the demo at 50 random moments, and look at what is left
 	$(BIN)/python -m mlops_assets_tests.integration.kills $(ARGS)
+
+images: $(VENV)/.installed  ## Build the image of a Bento with Debian's buildah, and ask what runs in it
+	@{ command -v buildah && command -v debootstrap; } >/dev/null || { [ "$$(id -u)" = 0 ] && \
+	  command -v apt-get >/dev/null && apt-get update -qq && \
+	  apt-get install -y -qq --no-install-recommends buildah debootstrap >/dev/null; } || \
+	  echo "buildah and debootstrap are not installed: the tests will be listed as not run"
+	$(PYTEST) -s mlops_assets_tests/stores/test_images.py $(ARGS)
 
 benchmarks: $(VENV)/.installed  ## Each part beside its rivals and its floor, as one table
 	$(BIN)/python -m benchmarks $(ARGS)

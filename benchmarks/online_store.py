@@ -36,8 +36,6 @@ from mlops_assets.stores.online_store import (
     OnlineStore,
     Snapshot,
     Table,
-    all_chunks,
-    described,
     open_store,
 )
 
@@ -54,15 +52,11 @@ class SqliteStore(OnlineStore):
     """The same in one SQLite file a generation: a table of keys and chunks, read only."""
 
     def __init__(self, folder: Path) -> None:
+        super().__init__(str(folder))
         self.folder = folder
         self._open: sqlite3.Connection | None = None
 
-    def publish(self, product: str, tables: dict[str, Table], published_at: datetime) -> str:
-        snapshot = described(product, tables, published_at)
-        self.write(snapshot, all_chunks(snapshot, tables))
-        return snapshot.generation
-
-    def write(self, snapshot: Snapshot, chunks: Iterator[tuple[bytes, bytes]]) -> None:
+    def _write(self, snapshot: Snapshot, chunks: Iterator[tuple[bytes, bytes]]) -> None:
         self.folder.mkdir(parents=True)
         with sqlite3.connect(self.folder / "data.sqlite") as file:
             file.execute("pragma journal_mode = off")

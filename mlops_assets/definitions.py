@@ -8,10 +8,11 @@ from pathlib import Path
 
 import dagster as dg
 
+from mlops_assets.components.arrival_schedule import with_arrival
 from mlops_assets.components.loading import load_defs
 
 
 @dg.definitions
 def defs() -> dg.Definitions:
     """Autoload defs/; what is broken there is named, and does not stop the rest."""
-    return load_defs(Path(__file__).parent)
+    return with_arrival(load_defs(Path(__file__).parent))

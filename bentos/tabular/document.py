@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from bentos.tabular.rows import Prediction, Predictions, Refusal
+from bentos.tabular.rows import Refusal, answer_types
 from mlops_assets.ml.serving_contract import Contract
 
 _REF = "#/components/schemas/{name}"
@@ -25,7 +25,7 @@ _WHY = {
 def document(contract: Contract, row: Any, rows: Any, *, tokens: bool) -> dict[str, Any]:
     """The document of a contract whose requests are of the types `row` and `rows`."""
     _, schemas = msgspec.json.schema_components(
-        [row, rows, Prediction, Predictions, Refusal], ref_template=_REF
+        [row, rows, *answer_types(contract), Refusal], ref_template=_REF
     )
     example = {field.name: field.example for field in contract.request}
     security: dict[str, Any] = {"security": [{"token": []}]} if tokens else {}

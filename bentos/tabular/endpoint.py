@@ -20,8 +20,6 @@ import msgspec
 from bentos.tabular.batching import Batcher
 from bentos.tabular.metrics import CONTENT_TYPE_LATEST, Metrics
 from bentos.tabular.rows import (
-    Prediction,
-    Predictions,
     Problem,
     Refusal,
     many_problems,
@@ -74,7 +72,7 @@ class Service:
 
     contract: Contract
     settings: Settings
-    batcher: Batcher[Asked, Prediction]
+    batcher: Batcher[Asked, Any]
     metrics: Metrics
     document: bytes
     row: Any
@@ -194,7 +192,7 @@ class Endpoint:
             rows = self._second_look(body, error, many=True).rows
         predictions = await self._ask([Asked.now(self._given(row)) for row in rows])
         self._metrics.answered(predictions)
-        return _encode(Predictions(predictions))
+        return _encode({"predictions": predictions})
 
     def _second_look(self, body: bytes, error: Exception, *, many: bool = False) -> Any:
         """What does not fit at first: taken where it does after all, else refused by name."""

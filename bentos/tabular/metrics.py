@@ -41,6 +41,11 @@ class Metrics:
         )
         self.ready = Gauge("mlops_ready", "1 where requests are answered.", registry=registry)
         self.swaps = Counter("mlops_swaps", "Champions taken over.", registry=registry)
+        self.swap_seconds = Gauge(
+            "mlops_swap_seconds",
+            "The last champion served at most so long after the alias named it.",
+            registry=registry,
+        )
         self.refused = Counter(
             "mlops_swaps_refused", "Attempts to take over that failed.", registry=registry
         )

@@ -21,23 +21,46 @@ _LARGEST = float(2**53)
 _SHOWN = 80
 
 
-class Prediction(msgspec.Struct):
-    """The answer to one row."""
+_CHANCE = Meta(ge=0, le=1, description="Of the outcome.")
+_ANSWERS: dict[str, list[tuple[str, Any]]] = {
+    "binary": [
+        ("probability", Annotated[float, _CHANCE]),
+        ("decision", Annotated[bool, Meta(description="Whether it reaches the threshold.")]),
+        ("threshold", Annotated[float, Meta(ge=0)]),
+    ],
+    "regression": [
+        ("prediction", Annotated[float, Meta(description="The number that is expected.")]),
+    ],
+    "multiclass": [
+        ("predicted", Annotated[str, Meta(description="The likeliest class.")]),
+        ("probability", Annotated[float, Meta(ge=0, le=1, description="Of that class.")]),
+        (
+            "probabilities",
+            Annotated[dict[str, float], Meta(description="Of each class.")],
+        ),
+    ],
+}
+"""What an answer says, by the task."""
 
-    prediction_id: Annotated[str, Meta(description="Names this answer; `mlops trace` takes it.")]
-    probability: Annotated[float, Meta(ge=0, le=1, description="Of the outcome.")]
-    decision: Annotated[bool, Meta(description="Whether the probability reaches the threshold.")]
-    threshold: Annotated[float, Meta(ge=0, le=1)]
-    model_version: Annotated[int, Meta(description="Of the model registry.")]
-    as_of: Annotated[datetime, Meta(tz=True, description="Nothing later was known (UTC).")]
-    missing: Annotated[list[str], Meta(description="Features that are not known.")]
-    stale: Annotated[list[str], Meta(description="Features whose table ends before `as_of`.")]
 
-
-class Predictions(msgspec.Struct):
-    """The answers to many rows, in the order of the rows."""
-
-    predictions: list[Prediction]
+def answer_types(contract: Contract) -> tuple[Any, Any]:
+    """The type of the answer to one row, and of the answers to many."""
+    one = msgspec.defstruct(
+        "Prediction",
+        [
+            ("prediction_id", Annotated[str, Meta(description="`mlops trace` takes it.")]),
+            *_ANSWERS[contract.task],
+            ("model_version", Annotated[int, Meta(description="Of the model registry.")]),
+            ("as_of", Annotated[datetime, Meta(tz=True, description="Nothing later was known.")]),
+            ("missing", Annotated[list[str], Meta(description="Features that are not known.")]),
+            ("stale", Annotated[list[str], Meta(description="Whose table ends before `as_of`.")]),
+        ],
+        module=__name__,
+    )
+    one.__doc__ = "The answer to one row."
+    many = msgspec.defstruct("Predictions", [("predictions", list[one])])  # type: ignore[valid-type]
+    many.__doc__ = "The answers to many rows, in the order of the rows."
+    return one, many
 
 
 class Problem(msgspec.Struct):
@@ -129,6 +152,8 @@ def _type(field: RequestField) -> Any:
         "description": ", ".join(filter(None, [field.description, field.unit])) or field.name,
         "examples": [field.example],
     }
+    if field.type == "boolean":
+        return Annotated[bool, Meta(**about)]
     if field.type == "string":
         return Annotated[str, Meta(pattern=field.pattern, max_length=_LONGEST_TEXT, **about)]
     if field.type == "datetime":
@@ -158,6 +183,8 @@ def _good(field: RequestField) -> str:
     example = f"for example {shown(field.example)}"
     if field.type == "datetime":
         return f"a time with its offset (RFC 3339), {example}"
+    if field.type == "boolean":
+        return "true or false"
     if field.type == "string":
         like = f" like {field.pattern}" if field.pattern else f" of at most {_LONGEST_TEXT} letters"
         return f"text{like}, {example}"

@@ -14,10 +14,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-import numpy as np
 import polars as pl
 
-from bentos.tabular.rows import Prediction, utc
+from bentos.tabular.rows import answer_types, utc
 from bentos.tabular.versions import Loaded, Serving
 from mlops_assets.ml.families import Rows
 from mlops_assets.ml.online import microseconds
@@ -31,6 +30,7 @@ _TYPES = {
     "integer": pl.Int64(),
     "number": pl.Float64(),
     "datetime": pl.Datetime("us", "UTC"),
+    "boolean": pl.Boolean(),
 }
 _MOST_KNOWN = 50_000
 """Rows whose on-demand features are kept, some 50 MB."""
@@ -80,6 +80,9 @@ class Scorer:
         self, contract: Contract, online: OnlineFeatures, log: RequestLog, serving: Serving
     ) -> None:
         self._contract, self._online = contract, online
+        self._prediction, _ = answer_types(contract)
+        # A record has the time as a number.
+        self._answers = [n for n in self._prediction.__struct_fields__ if n != "as_of"]
         self._hash = contract.hash
         self._expressions = contract.expressions()
         read = {name for each in self._expressions for name in each.meta.root_names()}
@@ -90,7 +93,7 @@ class Scorer:
         self._log, self._lock = log, threading.Lock()
         self.serving = serving
 
-    def answer(self, asked: Sequence[Asked]) -> list[Prediction]:
+    def answer(self, asked: Sequence[Asked]) -> list[Any]:
         """The answers to some rows, which are in the log when this returns.
 
         Raises:
@@ -109,7 +112,7 @@ class Scorer:
                 record = self._record(made, one, row, loaded, score[at], loaded is chosen)
                 records.append(record)
                 if loaded is chosen:
-                    answers.append(_prediction(record, row))
+                    answers.append(self._answer(record, row))
         with self._lock:
             self._log.append(*records)
         return answers
@@ -144,7 +147,7 @@ class Scorer:
                 self._known = {}
             given = [dict(zip(self._roots, name, strict=True)) for name in lacking]
             frame = pl.DataFrame(given, schema=self._roots)
-            derived = frame.with_columns(self._expressions).to_dicts()
+            derived = frame.with_columns_seq(self._expressions).to_dicts()
             self._known |= zip(lacking, derived, strict=True)
         return [row | self._known[name] for row, name in zip(rows, names, strict=True)]
 
@@ -163,10 +166,15 @@ class Scorer:
         """Whether the last write of the log worked."""
         return self._log.writable
 
+    def _answer(self, record: Record, row: Row) -> Any:
+        said = {name: getattr(record, name) for name in self._answers}
+        if record.classes is not None and record.probabilities is not None:
+            said["probabilities"] = dict(zip(record.classes, record.probabilities, strict=True))
+        return self._prediction(as_of=row.as_of, **said)
+
     def _record(
-        self, made: str, asked: Asked, row: Row, loaded: Loaded, score: np.floating, answers: bool
+        self, made: str, asked: Asked, row: Row, loaded: Loaded, score: Any, answers: bool
     ) -> Record:
-        probability = float(score)
         return Record(
             prediction_id=made,
             received_at=asked.received_at,
@@ -178,9 +186,7 @@ class Scorer:
             features=row.features,
             missing=row.missing,
             stale=row.stale,
-            probability=probability,
-            decision=probability >= loaded.threshold,
-            threshold=loaded.threshold,
+            **loaded.model.target.answer_row(score, loaded.threshold),
             model_version=loaded.version,
             digest=loaded.digest,
             generation=row.generation,
@@ -189,19 +195,6 @@ class Scorer:
             arm=loaded.arm,
             duration_us=(time.perf_counter_ns() - asked.begun_ns) // 1000,
         )
-
-
-def _prediction(record: Record, row: Row) -> Prediction:
-    return Prediction(
-        prediction_id=record.prediction_id,
-        probability=record.probability,
-        decision=record.decision,
-        threshold=record.threshold,
-        model_version=record.model_version,
-        as_of=row.as_of,
-        missing=row.missing,
-        stale=row.stale,
-    )
 
 
 def _prediction_id(product: str, received_at: int) -> str:

@@ -1,4 +1,4 @@
-"""The Bento of any tabular model: what a caller knows in, a probability with its origin out.
+"""The Bento of any tabular model: what a caller knows in, a prediction with its origin out.
 
 The model (`model/`), its contract (`contract.json`) and the image's packages (`requirements.txt`)
 lie beside this file in a Bento; without them it does not import. The environment says where the
@@ -13,6 +13,7 @@ import logging
 import shutil
 import tempfile
 import threading
+import time
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -40,8 +41,8 @@ CONTRACT = Contract.read(HERE / "contract.json")
 ROW, ROWS = request_types(CONTRACT)
 FOLLOW_SECONDS = 1.0
 RETRY_AFTER = 5
-"""Looks that a version which could not be taken over is left alone."""
-IN_THREAD = frozenset({"embedding_mlp"})
+"""Looks that a version which could not be taken over is left alone, unless another is named."""
+IN_THREAD = frozenset({"embedding_mlp", "recent_sequence"})
 """Families whose libraries let go of the interpreter while they work, for long enough."""
 
 _logger = logging.getLogger("bentoml.tabular")
@@ -84,6 +85,8 @@ class Tabular:
         log = RequestLog(settings.request_log, CONTRACT.product)
         self._scorer = Scorer(CONTRACT, self._online, log, self._versions.first())
         self._metrics.version.set(self._scorer.serving.champion.version)
+        self._named: int | None = self._scorer.serving.champion.version
+        self._looked_at = self._moved_after = time.monotonic()
         self._left_alone = 0
         self._end = threading.Event()
         self._follows = settings.tracking_uri is not None
@@ -140,21 +143,27 @@ class Tabular:
     def _follow(self) -> None:
         if not self._follows:
             return
+        looked_at, named = time.monotonic(), self._versions.champion_number()
+        if named != self._named:
+            self._moved_after, self._left_alone = self._looked_at, 0
+        self._named, self._looked_at = named, looked_at
+        if named == self._scorer.serving.champion.version:
+            return
         if self._left_alone:
             self._left_alone -= 1
             return
-        serving = self._scorer.serving
-        if self._versions.champion_number() == serving.champion.version:
-            return
         try:
-            self._scorer.serving = self._versions.asked()
+            serving = self._versions.asked()
         except Exception:
             self._left_alone = RETRY_AFTER
             self._metrics.refused.inc()
             raise
+        # Counted first, so that who gets an answer of the new version finds it counted.
         self._metrics.swaps.inc()
-        self._metrics.version.set(self._scorer.serving.champion.version)
-        _logger.info("version %d serves", self._scorer.serving.champion.version)
+        self._metrics.swap_seconds.set(time.monotonic() - self._moved_after)
+        self._metrics.version.set(serving.champion.version)
+        self._scorer.serving = serving
+        _logger.info("version %d serves", serving.champion.version)
 
 
 def _copy_of(uri: str) -> OnlineStore | None:

@@ -44,7 +44,7 @@ class Loaded:
 
     Attributes:
         version, digest: which one.
-        threshold: of its decisions.
+        threshold: of its decisions; None where it decides nothing.
         model: loaded and tried, on the device that was asked for.
         arm: "champion", or how the settings name it.
         share: part of the keys that it answers in the champion's place; 0 for none.
@@ -52,7 +52,7 @@ class Loaded:
 
     version: int
     digest: str
-    threshold: float
+    threshold: float | None
     model: Model
     arm: str = CHAMPION
     share: float = 0.0
@@ -174,19 +174,24 @@ class Versions:
                 f" {version.tags.get('bento', 'that it was packaged in')} beside it"
             )
         folder = self._registry.download(version)
-        return self._load(version, folder, float(version.tags["threshold"]), arm, share)
+        return self._load(version, folder, version.threshold, arm, share)
 
     def _packaged(self) -> ModelVersion:
         number, digest = int(self._contract.model_version), folder_digest(self._folder)
         return ModelVersion(self._contract.product, number, "", digest)
 
     def _load(
-        self, version: ModelVersion, folder: Path, threshold: float, arm: str, share: float
+        self, version: ModelVersion, folder: Path, threshold: float | None, arm: str, share: float
     ) -> Loaded:
         model = load_model(folder)
         wanted = (self._contract.numeric, self._contract.categorical)
         if (model.columns.numeric, model.columns.categorical) != wanted:
             raise ValueError(f"the model reads {model.columns}, its contract says {wanted}")
+        if model.target.task != self._contract.task:
+            raise ValueError(
+                f"the model is for a {model.target.task} task, its contract says"
+                f" {self._contract.task}"
+            )
         model = model.on(self._settings.device or self._contract.device)
         # The first prediction also initialises the library; a row of nulls is a row.
         model.predict(Rows([dict.fromkeys(self._contract.features)]))

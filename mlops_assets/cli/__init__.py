@@ -11,6 +11,7 @@ from mlops_assets.cli import (
     doctor,
     flow,
     lake,
+    new,
     plan,
     profile,
     serve,
@@ -35,6 +36,7 @@ flow.add_to(app)
 plan.add_to(app)
 lake.add_to(app)
 profile.add_to(app)
+new.add_to(app)
 decide.add_to(app)
 cases.add_to(app)
 backtest.add_to(app)

@@ -47,7 +47,7 @@ def doctor(
     with session("doctor", alone=False) as opened:
         environment = Environment(
             opened.home, opened.engine.instance, opened.lakehouse, opened.registry,
-            [PRODUCTS[name] for name in opened.products],
+            [PRODUCTS[name] for name in opened.products], opened.online_store,
             lambda: sum(map(len, opened.engine.due().values())), limit,
         )  # fmt: skip
         try:

@@ -18,6 +18,7 @@ from mlops_assets.components.run_workers import end_abandoned
 from mlops_assets.local import EnvironmentBusy, only_engine, prepare
 from mlops_assets.stores.lakehouse import Lakehouse, UnsafeStore
 from mlops_assets.stores.model_registry import ModelRegistry
+from mlops_assets.stores.online_store import OnlineStore
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,11 @@ class Session:
     def registry(self) -> ModelRegistry:
         """The model registry that the definitions bind."""
         return self.definitions.resources["registry"].store  # type: ignore[index]
+
+    @property
+    def online_store(self) -> OnlineStore:
+        """The online store that the definitions bind."""
+        return self.definitions.resources["online_store"].store  # type: ignore[index]
 
     @cached_property
     def products(self) -> list[str]:

@@ -69,8 +69,7 @@ def _tell(found: Trace) -> None:
     for name, (used, again) in plain["features_differing"].items():
         err.print(f"[red]{escape(name)}: used was {used}, the tables say {again}[/]")
     mark = "[green]✓[/]" if found.same else "[red]✗[/]"
-    said = found.answer["probability"]
-    out.print(f"\n{mark} answered {said!r}, computed again {found.probability_again!r}")
+    out.print(f"\n{mark} answered {found.answered!r}, computed again {found.computed_again!r}")
 
 
 def _pairs(values: dict[str, Any], name: str = "name", value: str = "value") -> pl.DataFrame:

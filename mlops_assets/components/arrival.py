@@ -1,12 +1,13 @@
 """Days of the source arrive: the clock of everything that follows.
 
 "Today" is the newest day that is there, never the wall clock, so that a walk through a past year
-and a living system are the same code. `mlops advance` and the arrival schedule both ask here which
-day is next.
+and a living system are the same code. Each domain, which is the folder of its raw tables, has a
+clock of its own. `mlops advance` and the arrival schedules both ask here which day is next.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date
 from functools import cached_property
@@ -19,19 +20,22 @@ from dagster._core.storage.partition_status_cache import AssetPartitionStatus
 from mlops_assets.components.tables.publish import WITHHELD
 from mlops_assets.components.tables.table_asset import ARRIVES
 
+KEPT_BACK = 31
+"""Greatest number of days of a bounded source that `demo` leaves to come one by one."""
+
 
 @dataclass(frozen=True)
 class Source:
-    """The raw tables of a graph whose days arrive, and what an instance has of them."""
+    """The raw tables of a domain whose days arrive, and what an instance has of them."""
 
     graph: BaseAssetGraph[Any]
     instance: dg.DagsterInstance
+    domain: str
 
     @cached_property
     def tables(self) -> list[dg.AssetKey]:
         """The daily raw tables, in the order of the graph."""
-        keys = self.graph.toposorted_asset_keys
-        return [k for k in keys if self.graph.get(k).tags.get(ARRIVES) == "daily"]
+        return [k for k in _arriving(self.graph) if k.path[0] == self.domain]
 
     @cached_property
     def days(self) -> list[date]:
@@ -43,6 +47,16 @@ class Source:
         """Days of which every table is published."""
         there = [set(self.instance.get_materialized_partitions(t)) for t in self.tables]
         return {date.fromisoformat(k) for k in set.intersection(*there)} if there else set()
+
+    @property
+    def usual_end(self) -> date:
+        """Where a first filling ends: some days stay to come, unless the source is open-ended.
+
+        That is a month, or a tenth of what the source has.
+        """
+        ends = [getattr(self._partitions(t), "end", None) for t in self.tables]
+        kept = min(KEPT_BACK, len(self.days) // 10) if all(ends) else 0
+        return self.days[-1 - kept]
 
     def next_days(self, count: int) -> list[date]:
         """The days after the newest one that came, at most `count`.
@@ -59,7 +73,9 @@ class Source:
         while following and self._was_refused(following[0]):
             newest = following.pop(0)
         if not following:
-            raise LookupError(f"the source ends with {newest}; there is no further day")
+            raise LookupError(
+                f"{self.domain}: the source ends with {newest}; there is no further day"
+            )
         return following[:count]
 
     def _partitions(self, table: dg.AssetKey) -> dg.PartitionsDefinition[str]:
@@ -96,3 +112,15 @@ class Source:
         ended = self.instance.all_logs(run_id, of_type=dg.DagsterEventType.STEP_FAILURE)
         said = [entry.get_dagster_event().step_failure_data.user_failure_data for entry in ended]
         return any(failure and WITHHELD in failure.metadata for failure in said)
+
+
+def sources(graph: BaseAssetGraph[Any], instance: dg.DagsterInstance) -> list[Source]:
+    """The sources of a graph, one a domain, in the order of the graph."""
+    domains = dict.fromkeys(key.path[0] for key in _arriving(graph))
+    return [Source(graph, instance, domain) for domain in domains]
+
+
+def _arriving(graph: BaseAssetGraph[Any]) -> Iterator[dg.AssetKey]:
+    for key in graph.toposorted_asset_keys:
+        if graph.get(key).tags.get(ARRIVES) == "daily":
+            yield key

@@ -19,6 +19,7 @@ from typing import Any
 import dagster as dg
 from dagster.components.core.defs_module import ComponentPath, find_defs_or_component_yaml
 
+from mlops_assets.components.arrival import Source
 from mlops_assets.components.engine import Engine, Report
 from mlops_assets.components.loop import follow
 from mlops_assets.components.ml_product import scoring
@@ -86,6 +87,11 @@ class Walked:
     registry: ModelRegistry
     changed: Mapping[str, Any] = field(default_factory=dict)
     """What the walk declares otherwise than the product, by its name in defs.yaml."""
+
+    @property
+    def source(self) -> Source:
+        """What the product's rows come from, day by day."""
+        return self.engine.source_of(self.product.spine.table)
 
     @property
     def opening(self) -> date:
@@ -190,7 +196,7 @@ def go(walked: Walked, tell: Callable[[Step], None]) -> None:
         WalkRefused: the source ends earlier, the first champion was refused, or a day does not
             come and nothing says that it is a bad one.
     """
-    engine, source = walked.engine, walked.engine.source
+    engine, source = walked.engine, walked.source
     if walked.ends > source.days[-1]:
         raise WalkRefused(
             f"the source ends with {source.days[-1]}, and the labels of {walked.walk.last} are"
@@ -200,7 +206,7 @@ def go(walked: Walked, tell: Callable[[Step], None]) -> None:
     there = source.days_there()
     opening = [day for day in source.days if day <= walked.opening and day not in there]
     if opening:
-        engine.arrive(opening, report)
+        engine.arrive(opening, report, source)
         engine.settle(report)
     if walked.registry.champion(walked.product.name) is None:
         raise WalkRefused(_no_champion(walked, report))
@@ -209,7 +215,7 @@ def go(walked: Walked, tell: Callable[[Step], None]) -> None:
     tell(_step(walked, max(source.days_there()), report))
     while coming := _together(walked, max(source.days_there())):
         report = Report()
-        engine.arrive(coming, report)
+        engine.arrive(coming, report, source)
         engine.settle(report)
         _require_progress(walked, coming, report)
         if coming[-1] <= walked.walk.last:
@@ -224,7 +230,7 @@ def _together(walked: Walked, today: date) -> list[date]:
     done = carried_out(walked.engine.instance, walked.product)
     quiet = quiet_through(walked.lakehouse, walked.registry, walked.product, today, done)
     try:
-        following = walked.engine.source.next_days(MOST_TOGETHER)
+        following = walked.source.next_days(MOST_TOGETHER)
     except LookupError:
         return []
     # The first day after the quiet ones is looked at, and so may come with them.
@@ -244,10 +250,10 @@ def _require_progress(walked: Walked, coming: list[date], report: Report) -> Non
         raise KeyboardInterrupt
     if not coming:
         return
-    newest = max(walked.engine.source.days_there())
-    if newest < coming[0] and walked.engine.source.next_days(1)[0] == coming[0]:
+    newest = max(walked.source.days_there())
+    if newest < coming[0] and walked.source.next_days(1)[0] == coming[0]:
         raise WalkRefused(f"{coming[0]} does not come: {'; '.join(report.errors)}")
-    there = walked.engine.source.days_there()
+    there = walked.source.days_there()
     scored = walked.engine.instance.get_materialized_partitions(walked.product.key(scoring.NAME))
     for day in coming:
         if day in there and walked.product.training.first_cutoff < day and str(day) not in scored:

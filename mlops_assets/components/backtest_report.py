@@ -24,7 +24,8 @@ from mlops_assets.components.ml_product.shadow import first_scored
 from mlops_assets.components.ml_product.signals import next_cutoff
 from mlops_assets.components.ml_product.training_set import DAY, LABEL
 from mlops_assets.ml.backtest import Judged, grid_days, judge, month_ends, paired_share
-from mlops_assets.ml.bootstrap import Interval, paired_gain, segment_metrics
+from mlops_assets.ml.bootstrap import Interval, paired_gain
+from mlops_assets.ml.segments import segment_metrics
 from mlops_assets.stores.lakehouse import Commit
 
 FROZEN, MONTHLY, FRESH, LOOP = "frozen", "monthly", "fresh", "loop"
@@ -106,10 +107,11 @@ class Shown:
                 judged = part.select(
                     pl.lit(period).alias("period"),
                     pl.col(LABEL).alias("label"),
-                    pl.col(policy).alias("probability"),
                     pl.col(DAY).alias("day"),
                 )
-                found = segment_metrics(judged, ["period"], seed=7).row(0, named=True)
+                scores = part[policy].to_numpy()
+                segments = segment_metrics(judged, scores, segments=["period"], seed=7)
+                found = segments.row(0, named=True)
                 row = {
                     "period": period,
                     "policy": policy,

@@ -20,7 +20,7 @@ from typing import Any, Protocol
 import dagster as dg
 from dagster._utils.warnings import disable_dagster_warnings
 
-from mlops_assets.components.arrival import Source
+from mlops_assets.components.arrival import Source, sources
 from mlops_assets.components.provenance import Partition, provenance_of, spec_of
 
 _QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
@@ -96,7 +96,7 @@ class Engine:
         self.definitions = definitions
         self.instance = instance
         self.graph = definitions.resolve_asset_graph()
-        self.source = Source(self.graph, instance)
+        self.sources = sources(self.graph, instance)
         self._job = definitions.resolve_implicit_global_asset_job_def()
         self._order = {k: i for i, k in enumerate(self.graph.toposorted_asset_keys)}
         self._listener = listener
@@ -203,10 +203,22 @@ class Engine:
             self._listener.end(done)
         return done
 
-    def arrive(self, days: Sequence[date], report: Report) -> None:
-        """Materialize the daily sources for days that have arrived, one run a table."""
+    def source_of(self, table: str) -> Source:
+        """The source whose days are the clock of a table, "domain/table".
+
+        Raises:
+            LookupError: when no daily raw table is of its domain.
+        """
+        domain = table.partition("/")[0]
+        for source in self.sources:
+            if source.domain == domain:
+                return source
+        raise LookupError(f"{table}: no raw table of {domain} has days that arrive")
+
+    def arrive(self, days: Sequence[date], report: Report, source: Source | None = None) -> None:
+        """Materialize a source, or all, for days that have arrived, one run a table."""
         keys = {d.isoformat() for d in days}
-        for table in self.source.tables:
+        for table in (t for each in ([source] if source else self.sources) for t in each.tables):
             for span in self._spans(table, keys):
                 report.runs.append(self.run([table], span))
 

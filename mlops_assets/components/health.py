@@ -16,13 +16,16 @@ from pathlib import Path
 import dagster as dg
 import polars as pl
 
+from mlops_assets.components.ml_product import online_features
 from mlops_assets.components.ml_product.incumbent import objections
 from mlops_assets.components.ml_product.product import Product
+from mlops_assets.components.provenance import newest_data_version
 from mlops_assets.components.run_workers import abandoned
 from mlops_assets.components.watchdog import signs
 from mlops_assets.stores.lakehouse import Lakehouse
 from mlops_assets.stores.model_registry import ModelRegistry
 from mlops_assets.stores.notifications import VARIABLE, Notifier
+from mlops_assets.stores.online_store import OnlineStore, OnlineStoreError
 
 HEARTBEAT_SECONDS = 30
 """Dagster's daemons report so often."""
@@ -51,6 +54,7 @@ class Environment:
     lake: Lakehouse
     models: ModelRegistry
     products: Iterable[Product]
+    online: OnlineStore
     due: Callable[[], int]
     limit_seconds: float
 
@@ -141,6 +145,26 @@ def _lake(environment: Environment) -> Iterator[Finding]:
     )  # fmt: skip
 
 
+def _online(environment: Environment) -> Iterator[Finding]:
+    """The online store has what was published last; one that lost it is not filled by itself."""
+    for product in environment.products:
+        published = newest_data_version(
+            environment.instance, dg.AssetKey([product.name, online_features.NAME])
+        )
+        if published is None:
+            yield Finding("online", True, f"{product.name} has published nothing yet")
+            continue
+        try:
+            there = environment.online.snapshot(product.name).generation
+            said = f"{product.name} has generation {there[:12]}, published was {published[:12]}"
+        except OnlineStoreError as error:
+            there, said = None, str(error)
+        yield Finding(
+            "online", there == published, said,
+            f"Publish it again: materialize {product.name}/{online_features.NAME}.",
+        )  # fmt: skip
+
+
 def _registry(environment: Environment) -> Iterator[Finding]:
     """The registry answers."""
     versions = sum(len(environment.models.versions(p.name)) for p in environment.products)
@@ -215,6 +239,7 @@ CHECKS: dict[str, Callable[[Environment], Iterator[Finding]]] = {
     "daemon": _daemons,
     "automation": _automation,
     "lake": _lake,
+    "online": _online,
     "registry": _registry,
     "dagster": _dagster,
     "disk": _disk,

@@ -193,6 +193,14 @@ def signature(spec: dg.AssetSpec, contents: Contents) -> str:
     return combine(code=spec.code_version or "", **contents)
 
 
+def newest_data_version(instance: dg.DagsterInstance, key: dg.AssetKey) -> str | None:
+    """What an asset without partitions last said that it is; None where it never was made."""
+    newest = instance.get_latest_materialization_event(key)
+    if newest is None or newest.asset_materialization is None:
+        return None
+    return (newest.asset_materialization.tags or {}).get(_DATA_VERSION)
+
+
 def _versions_there(
     instance: dg.DagsterInstance, dep: dg.AssetDep, partitions: Sequence[Partition]
 ) -> dict[Partition, str]:

@@ -9,9 +9,9 @@ Intervals are percentiles of the repetitions. With few days (under ten or so) th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import polars as pl
@@ -91,6 +91,7 @@ def bootstrap_metrics(
     repetitions: int = 200,
     seed: int,
     level: float = 0.95,
+    brief: bool = False,
 ) -> dict[str, Interval]:
     """Figures of one model with intervals over days.
 
@@ -101,6 +102,7 @@ def bootstrap_metrics(
         repetitions: number of resamples.
         seed: of the resampling; the same seed and days give the same draws.
         level: share of the resamples between the two bounds.
+        brief: without pr_auc; one day will do, whose intervals have no width.
 
     Returns:
         Intervals by name: log_loss (nats), brier, and where both classes are present auc and
@@ -110,10 +112,10 @@ def bootstrap_metrics(
         ValueError: scores as in `metrics.check_scores`, or fewer than two days.
     """
     truth, score = check_scores(label, probability)
-    day = block_numbers(block, truth.size)
+    day = block_numbers(block, truth.size, at_least=1 if brief else 2)
     draws = block_draws(day, repetitions, seed)
     found = _figures(truth, score, day, draws, level)
-    if "auc" in found:
+    if "auc" in found and not brief:
         ranked = RankedScores(truth, score, day)
         found["pr_auc"] = _area_interval(ranked.pr_auc, draws, level)
     return found
@@ -154,6 +156,64 @@ def paired_gain(
     return _area_interval(lambda w: ranked_new.auc(w) - ranked_old.auc(w), draws, level)
 
 
+def gain_in_loss(
+    new: np.ndarray,
+    old: np.ndarray,
+    block: Column,
+    *,
+    relative: bool = False,
+    repetitions: int = 200,
+    seed: int = 0,
+    level: float = 0.95,
+) -> Interval:
+    """How much less the new model loses than the old, on the same rows; positive is better.
+
+    Args:
+        new: its loss on each row, shape (rows,).
+        old: that of the other, shape (rows,).
+        block: day of each row, shape (rows,).
+        relative: as a share of the old one's mean loss; else in the loss's own unit.
+        repetitions: number of resamples of the days.
+        seed: of the resampling.
+        level: share of the resamples between the two bounds.
+
+    Raises:
+        ValueError: fewer than two days.
+    """
+    day = block_numbers(block, new.size)
+    draws = block_draws(day, repetitions, seed)
+    if not relative:
+        return _mean_interval(old - new, day, draws, level)
+    return _ratio(old - new, old, day, draws, level)
+
+
+def mean_interval(
+    row_value: np.ndarray,
+    block: Column,
+    *,
+    repetitions: int = 200,
+    seed: int = 0,
+    level: float = 0.95,
+) -> Interval:
+    """Interval of a mean over rows, shape (rows,), over their days."""
+    day = block_numbers(block, row_value.size, at_least=1)
+    return _mean_interval(row_value, day, block_draws(day, repetitions, seed), level)
+
+
+def ratio_of_sums(
+    above: np.ndarray,
+    below: np.ndarray,
+    block: Column,
+    *,
+    repetitions: int = 200,
+    seed: int = 0,
+    level: float = 0.95,
+) -> Interval:
+    """Interval of a ratio of two sums over rows, each of shape (rows,), over their days."""
+    day = block_numbers(block, above.size)
+    return _ratio(above, below, day, block_draws(day, repetitions, seed), level)
+
+
 def block_mean(
     sums: np.ndarray,
     rows: np.ndarray,
@@ -178,71 +238,6 @@ def block_mean(
         raise ValueError(f"{sums.size} sums of {rows.size} blocks, expected as many, at least 2")
     draws = block_draws(np.arange(sums.size), repetitions, seed)
     return percentiles(float(sums.sum() / rows.sum()), (draws @ sums) / (draws @ rows), level)
-
-
-def segment_metrics(
-    frame: pl.DataFrame,
-    segments: Sequence[str],
-    *,
-    repetitions: int = 200,
-    seed: int = 0,
-    level: float = 0.95,
-) -> pl.DataFrame:
-    """Figures with intervals for each value of each segment column.
-
-    Args:
-        frame: columns label, probability, day, and those named in `segments`.
-        segments: columns to split by, one after the other.
-        repetitions: number of resamples of each segment's days.
-        seed: of the resampling.
-        level: share of the resamples between the two bounds.
-
-    Returns:
-        Columns segment, value (as text, "(missing)" for null), rows, days, base_rate,
-        mean_prediction, and auc, log_loss, brier each with _low and _high. auc is null with one
-        class; the bounds are null with one day.
-
-    Raises:
-        ValueError: a missing column, or scores as in `metrics.check_scores`.
-    """
-    needed = ["label", "probability", "day", *segments]
-    if missing := sorted(set(needed) - set(frame.columns)):
-        raise ValueError(f"segment_metrics: columns {missing} are missing from {frame.columns}")
-    check_scores(frame["label"], frame["probability"])
-    rows = []
-    for segment in segments:
-        ordered = frame.sort(segment, nulls_last=True)
-        parts = ordered.partition_by(segment, as_dict=True, maintain_order=True)
-        for (value,), part in parts.items():
-            name = {"segment": segment, "value": "(missing)" if value is None else str(value)}
-            rows.append(name | _segment_row(part, repetitions, seed, level))
-    return pl.DataFrame(rows, schema=_SEGMENT_SCHEMA).fill_nan(None)
-
-
-_RATES = ("base_rate", "mean_prediction")
-_BOUNDED = (f"{m}{end}" for m in ("auc", "log_loss", "brier") for end in ("", "_low", "_high"))
-_SEGMENT_SCHEMA = pl.Schema(
-    {"segment": pl.String, "value": pl.String, "rows": pl.Int64, "days": pl.Int64}
-    | dict.fromkeys((*_RATES, *_BOUNDED), pl.Float64)
-)
-
-
-def _segment_row(part: pl.DataFrame, repetitions: int, seed: int, level: float) -> dict[str, Any]:
-    truth, score = check_scores(part["label"], part["probability"])
-    day = block_numbers(part["day"], truth.size, at_least=1)
-    days = int(day.max()) + 1
-    row: dict[str, Any] = {
-        "rows": truth.size,
-        "days": days,
-        "base_rate": float(truth.mean()),
-        "mean_prediction": float(score.mean()),
-    }
-    draws = block_draws(day, repetitions, seed)
-    for name, found in _figures(truth, score, day, draws, level).items():
-        row[name] = found.value
-        if days > 1:
-            row |= {f"{name}_low": found.low, f"{name}_high": found.high}
-    return row
 
 
 def block_numbers(block: Column, rows: int, at_least: int = 2) -> np.ndarray:
@@ -289,6 +284,17 @@ def _mean_interval(
     """Interval of a mean over rows: sums a day are all that a repetition needs."""
     sums, rows = np.bincount(day, weights=row_value), np.bincount(day)
     return percentiles(float(row_value.mean()), (draws @ sums) / (draws @ rows), level)
+
+
+def _ratio(
+    above: np.ndarray, below: np.ndarray, day: np.ndarray, draws: np.ndarray, level: float
+) -> Interval:
+    sums, bases = np.bincount(day, weights=above), np.bincount(day, weights=below)
+    if not bases.sum():
+        return Interval(0.0, 0.0, 0.0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        resampled = (draws @ sums) / (draws @ bases)
+    return percentiles(float(sums.sum() / bases.sum()), resampled, level)
 
 
 def _area_interval(

@@ -54,10 +54,14 @@ def _added_up(asked: pl.DataFrame, known: pl.DataFrame, definition: Trailing) ->
     for label, length in definition.windows.items():
         within = known.filter(pl.col(AVAILABLE_AT) > pl.col(PREDICTION_TIME) - length)
         sums = within.group_by(_ROW).agg(pl.col(definition.sums).sum())
+        # A row that someone asks has sums of 0 where the table has nothing of its key.
+        sums = asked.drop_nulls().select(_ROW).join(sums, on=_ROW, how="left").fill_null(0)
         ratios = [
-            pl.when(pl.col(below) > 0)
-            .then(pl.col(above) / pl.col(below))
-            .alias(f"{definition.prefix}_{stem}_{label}")
+            (
+                pl.col(above)
+                if below is None
+                else pl.when(pl.col(below) > 0).then(pl.col(above) / pl.col(below))
+            ).alias(f"{definition.prefix}_{stem}_{label}")
             for stem, (above, below) in definition.ratios.items()
         ]
         found = found.join(sums.select(_ROW, *ratios), on=_ROW, how="left")

@@ -5,7 +5,7 @@ differing lengths, no rows) fails or raises `ValueError`; nothing passes for wan
 the comparison with a champion that does not exist. Limits are arguments: they are the product's.
 
 Here are the gates on scores. row_gates.py has those on the rows, the columns and the features,
-cost_gates.py those on what a served model costs.
+compliance_gates.py those on people and licences, cost_gates.py those on what a served model costs.
 """
 
 from __future__ import annotations
@@ -15,21 +15,24 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mlops_assets.ml.bootstrap import Interval, paired_gain
-from mlops_assets.ml.calibration import calibration_slope
-from mlops_assets.ml.metrics import Column, check_scores
+from mlops_assets.ml.bootstrap import Interval
+from mlops_assets.ml.metrics import Column
+from mlops_assets.ml.targets import BINARY, Target
 
 JUDGED = {
     "same_schema": "The model reads the product's columns, in order, and no others.",
-    "sound_scores": "Scores are probabilities, and more than one of them.",
+    "sound_scores": "Scores are what the task's scores must be, and more than one of them.",
     "enough_rows": "There are enough rows and days to judge on.",
     "distinct_rows": "No row is judged twice.",
     "untouched_rows": "No row that is judged was trained on, by any of the models.",
     "known_in_time": "Features hold what was known at the prediction time, computed once more.",
-    "leak_suspect": "The AUC is not too good to be true.",
-    "gain_over_baseline": "Log loss is below the baseline's, paired, beyond chance.",
+    "leak_suspect": "The model is not too good to be true.",
+    "gain_over_baseline": "The loss is below the best baseline's, paired, beyond chance.",
     "calibrated": "The model is not surer than the outcomes allow.",
-    "not_worse_than_champion": "Log loss is not above the champion's by more than the margin.",
+    "not_worse_than_champion": "The loss is not above the champion's by more than the margin.",
+    "no_personal_data": "No column that is marked personal reaches the model or the log.",
+    "even_for_groups": "No sensitive group is served worse than declared.",
+    "licences_stated": "The licences of all raw tables are stated, and none is refused.",
 }
 """The gates on the model and its scores, and what each says."""
 
@@ -85,15 +88,16 @@ def gain_over_baseline(
     repetitions: int = 500,
     seed: int = 0,
     rival: str = "the baseline's",
+    target: Target = BINARY,
 ) -> GateOutcome:
-    """Pass where the candidate beats the baseline in log loss beyond the chance of the days.
+    """Pass where the candidate beats the baseline in the target's loss beyond chance.
 
-    The lower bound of the 95 % interval of the paired gain (nats a row) must exceed `min_gain`.
-    `rival` is what the baseline's log loss is called.
+    The lower bound of the 95 % interval of the paired gain (nats a row, or a share of the
+    baseline's loss) must exceed `min_gain`. `rival` is what the baseline's loss is called.
     """
-    _require_finite("min_gain", min_gain)
-    gain = paired_gain(label, p, p_baseline, block, repetitions=repetitions, seed=seed)
-    return _gain_outcome("gain_over_baseline", gain, min_gain, np.size(p), rival)
+    _require_finite("min_gain", min_gain, target)
+    gain = target.gain(label, p, p_baseline, block, repetitions=repetitions, seed=seed)
+    return _gain_outcome("gain_over_baseline", gain, min_gain, len(p), rival, target)
 
 
 def not_worse_than_champion(
@@ -105,41 +109,45 @@ def not_worse_than_champion(
     margin: float,
     repetitions: int = 500,
     seed: int = 0,
+    target: Target = BINARY,
 ) -> GateOutcome:
-    """Pass where the candidate is at most `margin` worse than the champion in log loss.
+    """Pass where the candidate is at most `margin` worse than the champion in the target's loss.
 
-    The one-sided 95 % lower bound of the paired gain (nats a row) must exceed `-margin`
-    (non-inferiority). Without a champion (None) it passes and says so.
+    The one-sided 95 % lower bound of the paired gain (nats a row, or a share of the champion's
+    loss) must exceed `-margin` (non-inferiority). Without a champion (None) it passes and says so.
     """
     name = "not_worse_than_champion"
-    _require_finite("margin", margin)
+    _require_finite("margin", margin, target)
     if margin < 0:
-        raise ValueError(f"margin is {margin}, expected 0 or more nats of log loss")
+        raise ValueError(f"margin is {margin}, expected 0 or more {target.unit}")
     if p_champion is None:
-        check_scores(label, p)
-        return outcome(name, True, None, -margin, None, np.size(p), "no champion yet")
-    gain = paired_gain(
+        target.check(label, p)
+        return outcome(name, True, None, -margin, None, len(p), "no champion yet")
+    gain = target.gain(
         label, p, p_champion, block, repetitions=repetitions, seed=seed, level=ONE_SIDED
     )
-    return _gain_outcome(name, gain, -margin, np.size(p), "the champion's")
+    return _gain_outcome(name, gain, -margin, len(p), "the champion's", target)
 
 
-def leak_suspect(label: Column, p: Column, limit: float = 0.82) -> GateOutcome:
-    """Fail where the AUC is too good to be honest: a feature probably knows the outcome."""
-    from sklearn.metrics import roc_auc_score
+def leak_suspect(
+    label: Column, p: Column, limit: float = 0.82, target: Target = BINARY
+) -> GateOutcome:
+    """Fail where the model is too good to be honest: a feature probably knows the outcome.
 
+    Judged is the AUC, or the share of the loss that is explained (`Target.plausibility`).
+    """
     if not 0 < limit <= 1:
-        raise ValueError(f"limit is {limit}, expected an AUC above 0, at most 1")
-    truth, score = check_scores(label, p)
-    if truth.min() == truth.max():
-        detail = f"all {truth.size} labels are {int(truth[0])}: the AUC is undefined"
-        return outcome("leak_suspect", False, None, limit, None, truth.size, detail)
-    auc = float(roc_auc_score(truth, score))
-    passed = auc < limit
-    detail = f"AUC {auc:.4f}, expected below {limit:.4f}"
+        raise ValueError(f"limit is {limit}, expected above 0, at most 1")
+    truth, score = target.check(label, p)
+    try:
+        name, found = target.plausibility(truth, score)
+    except ValueError as error:
+        return outcome("leak_suspect", False, None, limit, None, truth.size, str(error))
+    passed = found < limit
+    detail = f"{name} {found:.4f}, expected below {limit:.4f}"
     if not passed:
         detail += "; does a feature know what happened after the prediction time?"
-    return outcome("leak_suspect", passed, auc, limit, limit - auc, truth.size, detail)
+    return outcome("leak_suspect", passed, found, limit, limit - found, truth.size, detail)
 
 
 def calibrated(
@@ -150,53 +158,63 @@ def calibrated(
     min_slope: float,
     repetitions: int = 500,
     seed: int = 0,
+    target: Target = BINARY,
 ) -> GateOutcome:
-    """Fail where the model is too sure of itself: its log-odds are larger than the outcomes allow.
+    """Fail where the model is too sure of itself: it says more than the outcomes allow.
 
-    The one-sided 95 % lower bound of the recalibration's slope (see calibration.py) must exceed
-    `min_slope`. Log-odds three times too large have a slope of a third. A slope above 1, too little
-    confidence, costs log loss and is left to the gates that compare it.
+    The one-sided 95 % lower bound of the slope of the outcomes on the predictions (`Target.slope`;
+    of the log-odds see calibration.py) must exceed `min_slope`. Log-odds three times too large have
+    a slope of a third. A slope above 1, too little confidence, costs loss and is left to the gates
+    that compare it.
     """
     if not 0 < min_slope < 1:
         raise ValueError(f"min_slope is {min_slope}, expected between 0 and 1, say 0.7")
-    check_scores(label, p)
+    truth, score = target.check(label, p)
     try:
-        slope = calibration_slope(
-            label, p, block, repetitions=repetitions, seed=seed, level=ONE_SIDED
+        slope = target.slope(
+            truth, score, block, repetitions=repetitions, seed=seed, level=ONE_SIDED
         )
     except ValueError as error:
-        return outcome("calibrated", False, None, min_slope, None, np.size(p), str(error))
+        return outcome("calibrated", False, None, min_slope, None, len(p), str(error))
+    said = "predictions" if target.task == "regression" else "log-odds"
     detail = (
-        f"slope of the outcomes on its log-odds {slope.value:.2f}, lower bound {slope.low:.2f},"
+        f"slope of the outcomes on its {said} {slope.value:.2f}, lower bound {slope.low:.2f},"
         f" expected above {min_slope:.2f}"
     )
     passed = slope.low > min_slope
     margin = slope.low - min_slope
-    return outcome("calibrated", passed, slope.value, min_slope, margin, np.size(p), detail, slope)
+    return outcome("calibrated", passed, slope.value, min_slope, margin, len(p), detail, slope)
 
 
-def sound_scores(p: Column, label: Column, problem: str = "") -> GateOutcome:
-    """Fail on scores that are missing, infinite, outside [0, 1] or all the same; never raise.
+def sound_scores(
+    p: Column, label: Column, problem: str = "", target: Target = BINARY
+) -> GateOutcome:
+    """Fail on scores that the target cannot have, or that are all the same; never raise.
 
     `problem` says why a model gave none.
     """
-    rows, distinct = np.size(p), 0
+    rows, distinct = np.shape(p)[0] if np.ndim(p) else 0, 0
     try:
         if problem:
             raise ValueError(problem)
-        _, score = check_scores(label, p)
-        distinct = int(np.unique(score).size)
+        _, score = target.check(label, p)
+        distinct = len(np.unique(score, axis=0))
         detail = f"{distinct} distinct scores in {rows} rows"
         if distinct == 1:
-            detail += f", all {score[0]:.4g}: the model tells no row from another"
+            said = ", ".join(f"{each:.4g}" for each in np.atleast_1d(score[0]))
+            detail += f", all {said}: the model tells no row from another"
     except (ValueError, TypeError) as error:
         detail = str(error)
     return outcome("sound_scores", distinct > 1, distinct, 2, distinct - 2, rows, detail)
 
 
-def _gain_outcome(name: str, gain: Interval, limit: float, rows: int, rival: str) -> GateOutcome:
+def _gain_outcome(
+    name: str, gain: Interval, limit: float, rows: int, rival: str, target: Target
+) -> GateOutcome:
+    loss = target.metric.replace("_", " ")
+    by = f"{abs(gain.value):.1%}" if target.is_relative else f"{abs(gain.value):.4f}"
     detail = (
-        f"log loss {abs(gain.value):.4f} {'below' if gain.value >= 0 else 'above'} {rival}; "
+        f"{loss} {by} {'below' if gain.value >= 0 else 'above'} {rival}; "
         f"lower bound of the gain {gain.low:+.4f}, expected above {limit:+.4f}"
     )
     passed = gain.low > limit
@@ -227,6 +245,6 @@ def outcome(
     )
 
 
-def _require_finite(name: str, value: float) -> None:
+def _require_finite(name: str, value: float, target: Target) -> None:
     if not math.isfinite(value):
-        raise ValueError(f"{name} is {value}, expected a finite number of nats of log loss")
+        raise ValueError(f"{name} is {value}, expected a finite number ({target.unit})")

@@ -12,7 +12,6 @@ import polars as pl
 
 NOT_STATED = "*not stated*"
 _TOP_FEATURES = 15
-_FIGURES = ("auc", "pr_auc", "log_loss", "brier")
 
 
 @dataclass(frozen=True)
@@ -32,9 +31,10 @@ class Card:
         made_of: table to Delta version.
         evaluation: rows of the evaluation: model, the figures with `_low` and `_high`, and
             `candidate_gain` with its bounds.
-        segments: rows of the evaluation's segments: segment, value, rows, base_rate, auc, log_loss.
+        segments: rows of the evaluation's segments: segment, value, rows, days, and figures with
+            `_low` and `_high`.
         gates: gate, passed, detail; each gate's last outcome.
-        leans_on: column, rise (nats), weight.
+        leans_on: column, rise (of the loss), weight.
     """
 
     name: str
@@ -79,7 +79,7 @@ def markdown(card: Card) -> str:
             )
         ),
         "## What it leans on",
-        "How much the log loss rises when a column is shuffled among validation rows. Columns that"
+        "How much the loss rises when a column is shuffled among validation rows. Columns that"
         " carry the same share the credit.",
         _table(card.leans_on.head(_TOP_FEATURES).select("column", "rise", "weight")),
     ]
@@ -99,12 +99,13 @@ def _tables(card: Card) -> pl.DataFrame:
 
 
 def _figures(evaluation: pl.DataFrame) -> pl.DataFrame:
+    figures = [name.removesuffix("_low") for name in evaluation.columns if name.endswith("_low")]
     columns = [
         _with_bounds(figure).alias(figure.replace("_", " "))
-        for figure in _FIGURES
-        if f"{figure}_low" in evaluation.columns
+        for figure in figures
+        if figure != "candidate_gain"
     ]
-    gain = _with_bounds("candidate_gain").alias("log loss gained over it")
+    gain = _with_bounds("candidate_gain").alias("gained over it")
     return evaluation.select("model", "rows", *columns, gain)
 
 
@@ -114,11 +115,8 @@ def _with_bounds(figure: str) -> pl.Expr:
 
 
 def _slices(segments: pl.DataFrame) -> pl.DataFrame:
-    wanted = [
-        c
-        for c in ("segment", "value", "rows", "base_rate", "auc", "log_loss")
-        if c in segments.columns
-    ]
+    left_out = ("_low", "_high")
+    wanted = [c for c in segments.columns if not c.endswith(left_out) and c != "model_version"]
     return segments.select(wanted)
 
 

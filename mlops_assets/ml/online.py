@@ -126,7 +126,9 @@ class Reader(ABC):
         if not _FIRST < at < _LAST:  # So far off there are no rows.
             return [self._all + key] * len(self._backs)
         ends = self._ends
-        return [numbered(min(at - back, ends) // stretch) + key for back in self._backs]
+        if at > ends:
+            return [numbered(min(at - back, ends) // stretch) + key for back in self._backs]
+        return [numbered((at - back) // stretch) + key for back in self._backs]
 
     @abstractmethod
     def values(self, chunks: Sequence[bytes | None], at: int) -> Sequence[Any]:
@@ -166,7 +168,7 @@ class TrailingReader(Reader):
         self._row = struct.Struct(f"<{self._width}q").unpack_from
         self._zeros = (0,) * self._width
         self._ratios = [
-            (self._places[above], self._places[below])
+            (self._places[above], None if below is None else self._places[below])
             for above, below in definition.ratios.values()
         ]
 
@@ -187,8 +189,12 @@ class TrailingReader(Reader):
                 now = sums
                 continue
             for above, below in ratios:
+                total = now[above] - sums[above]
+                if below is None:
+                    values.append(total)
+                    continue
                 count = now[below] - sums[below]
-                values.append((now[above] - sums[above]) / count if count > 0 else None)
+                values.append(total / count if count > 0 else None)
         return values
 
 

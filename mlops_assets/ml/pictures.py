@@ -108,12 +108,56 @@ def evaluation_picture(models: Mapping[str, Curves], title: str | None = None) -
     return _png(figure)
 
 
+def confusion_picture(label: np.ndarray, said: np.ndarray, classes: Sequence[str]) -> bytes:
+    """Shares of each true class by the class that was said, and their counts.
+
+    Args:
+        label: number of the true class, shape (rows,); -1 for one that is not among the classes.
+        said: number of the class that was said, shape (rows,).
+        classes: their names.
+    """
+    known = label >= 0
+    counts = np.zeros((len(classes), len(classes)), dtype=np.int64)
+    np.add.at(counts, (label[known].astype(np.int64), said[known]), 1)
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    side = min(3 + 0.6 * len(classes), 12)
+    figure = _figure(side + 1, side)
+    axes = figure.subplots()
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    for (row, column), count in np.ndenumerate(counts):
+        colour = "white" if shares[row, column] > 0.5 else _INK
+        axes.text(column, row, f"{count:,}", ha="center", va="center", color=colour, size=8)
+    places = np.arange(len(classes))
+    axes.set_xticks(places, classes, rotation=45, ha="right")
+    axes.set_yticks(places, classes)
+    axes.set(xlabel="said", ylabel="true")
+    axes.set_title("Which class is taken for which", loc="left", color=_INK)
+    return _png(figure)
+
+
+def levels_picture(models: Mapping[str, pl.DataFrame]) -> bytes:
+    """Mean of the labels against the mean prediction, in bins of equal mass.
+
+    Args:
+        models: name to a frame of said and seen, by rising said.
+    """
+    figure = _figure(5.5, 4.4)
+    axes = figure.subplots()
+    for (name, table), look in zip(models.items(), _looks(len(models)), strict=True):
+        axes.plot(table["said"], table["seen"], **look | {"marker": "o", "markersize": 4},
+                  label=name)  # fmt: skip
+    ends = [float(v) for t in models.values() for v in (t["said"].min(), t["said"].max())]  # type: ignore[arg-type]
+    axes.plot([min(ends), max(ends)], [min(ends), max(ends)], color=_FAINT, linewidth=1, zorder=0)
+    _dress(axes, "Labels by prediction", "predicted", "mean label", "model")
+    return _png(figure)
+
+
 def by_month_picture(segments: pl.DataFrame, metric: str = "auc") -> bytes:
     """One figure a month with its interval.
 
     Args:
-        segments: as `bootstrap.segment_metrics` returns it; its rows of segment "month" are shown.
-        metric: auc, log_loss or brier.
+        segments: as `segments.segment_metrics` returns it; its rows of segment "month" are shown.
+        metric: one that the segments have.
 
     Raises:
         ValueError: no month in which the metric is defined.

@@ -59,21 +59,24 @@ class Latest:
 
 @dataclass(frozen=True)
 class Trailing:
-    """Ratios of sums over the half-open window (t - window, t] of what became available in it.
+    """Sums, or their ratios, over the half-open window (t - window, t] of what became available.
 
     The table holds sums (integers, so that any order of adding gives the same number) of each
-    key at each `available_at`. A ratio is null where its denominator is zero.
+    key at each `available_at`. A ratio is null where its denominator is zero. A sum is 0 where the
+    table has nothing of the key in the window, also where it has never had a row of it: of a key,
+    nothing recorded is nothing that happened. Only a null, which is nobody's key, has no sum.
 
     Attributes:
         keys: columns that name the entity, present in the table and in the spine.
         prefix: first part of the feature names, say "carrier".
-        ratios: feature stem to (numerator column, denominator column).
+        ratios: feature stem to (numerator column, denominator column), or to (column, None) for
+            the sum itself.
         windows: label to length, say {"24h": timedelta(hours=24)}.
     """
 
     keys: tuple[str, ...]
     prefix: str
-    ratios: Mapping[str, tuple[str, str]]
+    ratios: Mapping[str, tuple[str, str | None]]
     windows: Mapping[str, timedelta] = field(default_factory=dict)
 
     @property
@@ -84,7 +87,7 @@ class Trailing:
     @property
     def sums(self) -> tuple[str, ...]:
         """The table columns that are read, each once."""
-        return tuple(dict.fromkeys(c for pair in self.ratios.values() for c in pair))
+        return tuple(dict.fromkeys(c for pair in self.ratios.values() for c in pair if c))
 
     @property
     def reads(self) -> tuple[str, ...]:
@@ -183,13 +186,28 @@ def _trailing(
         within = now - series[asked.places(window)]
         windows.append(
             within.select(
-                pl.when(pl.col(below) > 0)
-                .then(pl.col(above) / pl.col(below))
-                .alias(definition._feature(stem, label))
+                _of_sums(above, below).alias(definition._feature(stem, label))
                 for stem, (above, below) in definition.ratios.items()
             )
         )
-    return asked.in_own_order(pl.concat(windows, how="horizontal"))
+    found = asked.in_own_order(pl.concat(windows, how="horizontal"))
+    return _nothing_of_nobody(found, spine.select(*definition.keys, at), definition)
+
+
+def _of_sums(above: str, below: str | None) -> pl.Expr:
+    if below is None:
+        return pl.col(above)
+    return pl.when(pl.col(below) > 0).then(pl.col(above) / pl.col(below))
+
+
+def _nothing_of_nobody(
+    found: pl.DataFrame, asked: pl.DataFrame, definition: Trailing
+) -> pl.DataFrame:
+    """The features, null where a key or the time is: there a ratio has no denominator, a sum is."""
+    if all(below is not None for _, below in definition.ratios.values()):
+        return found
+    someone = asked.select(pl.all_horizontal(pl.all().is_not_null())).to_series()
+    return found if someone.all() else found.select(pl.when(someone).then(pl.all()))
 
 
 def _require(present: Sequence[str], wanted: Sequence[str], where: str) -> None:

@@ -214,7 +214,10 @@ def _usual(present: pl.Series) -> str | None:
     if present.is_empty():
         return None
     value, count = (
-        present.value_counts().sort("count", present.name, descending=[True, False]).row(0)
+        present.alias("value")
+        .value_counts()
+        .sort("count", "value", descending=[True, False])
+        .row(0)
     )
     return f"{_text(value)} ({count / len(present):.0%})"
 
@@ -226,7 +229,7 @@ def _shape(present: pl.Series, ordered: bool) -> str:
         values = present.to_physical().cast(pl.Float64).to_numpy()
         heights = np.histogram(values, bins=min(BARS, max(1, present.n_unique())))[0]
     else:
-        heights = present.value_counts(sort=True)["count"].head(BARS).to_numpy()
+        heights = present.alias("value").value_counts(sort=True)["count"].head(BARS).to_numpy()
     tallest = heights.max()
     last = len(_BLOCKS) - 1
     return "".join(_BLOCKS[round(last * height / tallest)] if height else " " for height in heights)

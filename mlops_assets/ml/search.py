@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 
 from mlops_assets.ml.families import Family, FeatureColumns, FitOptions, Labelled
-from mlops_assets.ml.metrics import log_losses
 
 if TYPE_CHECKING:
     import optuna
@@ -38,7 +37,7 @@ class TrialResult:
         number: 0 for the defaults, then upwards.
         params: every parameter of the family.
         value: mean of `fold_values`; None if the trial failed.
-        fold_values: log loss of each fold's validation rows, in nats, as far as the trial came.
+        fold_values: loss of each fold's validation rows, as far as the trial came.
         seconds: wall time of the trial.
         state: "complete" or "failed".
         error: what a failed trial raised.
@@ -76,9 +75,10 @@ def search(
     seconds: float,
     options: FitOptions,
     max_rows: int | None = None,
+    fixed: Mapping[str, Any] | None = None,
     on_trial: Callable[[TrialResult], None] | None = None,
 ) -> SearchResult:
-    """Look for the parameters with the least mean log loss over the folds.
+    """Look for the parameters with the least mean loss over the folds.
 
     A fold's validation rows both stop the fit early and judge it: a little flattering, alike for
     every trial. The search ends at the number of trials, or before a trial that would by the mean
@@ -95,6 +95,7 @@ def search(
         options: seed, threads and device of every fit; the seed is the search's as well.
         max_rows: greatest number of training rows in a fold, drawn once with the seed and kept in
             order; None for all. Validation rows are never left out.
+        fixed: parameters that are not searched, with their values.
         on_trial: told each trial's result.
 
     Raises:
@@ -111,7 +112,7 @@ def search(
         if done and elapsed + elapsed / len(done) > seconds:
             break
         trial = study.ask()
-        result = _try(family, trial, parts, columns, options)
+        result = _try(family, trial, fixed or {}, parts, columns, options)
         _report(study, trial, result)
         done.append(result)
         if on_trial is not None:
@@ -127,19 +128,20 @@ def search(
 def _try(
     family: Family,
     trial: optuna.Trial,
+    fixed: Mapping[str, Any],
     parts: Sequence[tuple[Labelled, Labelled]],
     columns: FeatureColumns,
     options: FitOptions,
 ) -> TrialResult:
     started = time.monotonic()
-    params = family.suggest(trial)
+    params = family.suggest(trial) | dict(fixed)
     values: list[float] = []
     error = None
     try:
         for fit_on, judge_on in parts:
             model = family.fit(fit_on, judge_on, columns, params, options)
-            losses = log_losses(judge_on.label, model.predict(judge_on.frame))
-            values.append(float(losses.mean()))
+            scores = model.predict(judge_on.frame)
+            values.append(judge_on.target.loss(*judge_on.target.check(judge_on.label, scores)))
     except Exception as raised:  # A bad corner of the space ends its trial, not the search.
         error = f"{type(raised).__name__}: {raised}"
     return TrialResult(

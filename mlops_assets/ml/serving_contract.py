@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from datetime import timedelta
+from datetime import date, timedelta
 from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -17,6 +17,7 @@ from typing import Annotated, Any, Literal, Self
 import polars as pl
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from mlops_assets.ml.declared_spine import Clock
 from mlops_assets.ml.point_in_time import Definition, Latest, Trailing
 
 _OF_A_VERSION = {"model_version", "threshold"}
@@ -41,10 +42,10 @@ class RequestField(_Part):
     """
 
     name: str
-    type: Literal["string", "integer", "number", "datetime"]
+    type: Literal["string", "integer", "number", "datetime", "boolean"]
     unit: str = ""
     description: str = ""
-    example: str | int | float
+    example: str | bool | int | float
     required: bool = True
     pattern: str | None = None
     least: float | None = None
@@ -71,7 +72,7 @@ class TrailingLookUp(_Part):
     kind: Literal["trailing"] = "trailing"
     keys: tuple[str, ...]
     prefix: str
-    ratios: tuple[tuple[str, tuple[str, str]], ...]
+    ratios: tuple[tuple[str, tuple[str, str | None]], ...]
     windows_us: tuple[tuple[str, int], ...]
 
     def definition(self) -> Trailing:
@@ -83,20 +84,45 @@ class TrailingLookUp(_Part):
 LookUp = Annotated[LatestLookUp | TrailingLookUp, Field(discriminator="kind")]
 
 
+class ClockOfRows(_Part):
+    """`Clock`, ready for JSON: how a row's day and prediction time follow, without code."""
+
+    time: str
+    lead_us: int
+    zone: str
+    keys: tuple[str, ...] = ()
+    first: date
+    blocks: int = 0
+
+    def clock(self) -> Clock:
+        """The clock itself."""
+        lead = timedelta(microseconds=self.lead_us)
+        return Clock(self.time, lead, self.zone, self.keys, self.first, self.blocks)
+
+
+def clock_of_rows(clock: Clock) -> ClockOfRows:
+    """A clock, ready for a contract."""
+    return ClockOfRows(
+        time=clock.time, lead_us=_us(clock.lead), zone=clock.zone, keys=clock.keys,
+        first=clock.first, blocks=clock.blocks,
+    )  # fmt: skip
+
+
 class Contract(_Part):
     """The contract of one version of one product's model.
 
     Attributes:
         product: its name.
         model_version: which version the Bento was built with.
-        task: what the probability is of.
+        task: binary, multiclass or regression: what an answer is.
         family: of the model; the image holds this family's library.
-        threshold: probability from which on the decision is yes.
+        threshold: of a binary task: probability from which on the decision is yes.
         device: "cpu", "cuda" (a server without a GPU refuses to start) or "auto".
         numeric, categorical: the model's features, in order.
         request: what a caller gives, in order.
         on_demand: dotted name of the function that gives the expressions (polars) by which a
             request's row gets its `date`, `prediction_time`, look-up keys and on-demand features.
+        clock: where that is empty: how the first two follow from its columns.
         spine_table: domain/table of the rows that can be asked for.
         entity_keys: its columns that identify a row, `date` among them.
         lookups: feature table and what is looked up in it, in order.
@@ -105,14 +131,15 @@ class Contract(_Part):
 
     product: str
     model_version: str
-    task: Literal["binary"]
+    task: Literal["binary", "multiclass", "regression"]
     family: str
-    threshold: float = Field(ge=0, le=1)
+    threshold: float | None = Field(default=None, ge=0)
     device: Literal["cpu", "cuda", "auto"] = "cpu"
     numeric: tuple[str, ...]
     categorical: tuple[str, ...]
     request: tuple[RequestField, ...] = Field(min_length=1)
-    on_demand: str
+    on_demand: str = ""
+    clock: ClockOfRows | None = None
     spine_table: str
     entity_keys: tuple[str, ...]
     lookups: tuple[tuple[str, LookUp], ...]
@@ -150,6 +177,8 @@ class Contract(_Part):
         Raises:
             ImportError, AttributeError: there is no such function.
         """
+        if self.clock is not None:
+            return self.clock.clock().expressions()
         module, _, name = self.on_demand.rpartition(".")
         expressions: list[pl.Expr] = getattr(import_module(module), name)()
         return expressions
@@ -166,6 +195,8 @@ class Contract(_Part):
         }.items():
             if twice := sorted({name for name in names if names.count(name) > 1}):
                 raise ValueError(f"{', '.join(twice)}: named twice among {what}")
+        if bool(self.on_demand) == (self.clock is not None):
+            raise ValueError("either on_demand or a clock says when a row is; give one of them")
         if not self.features:
             raise ValueError("no features; a model needs at least one")
         return self

@@ -13,26 +13,37 @@ from mlops_assets.ml.gates import GateOutcome, outcome
 from mlops_assets.ml.skew import skew
 
 TOLERANCE = 1e-6
-"""Greatest difference of a probability; a row alone and in a batch may round differently."""
+"""Greatest difference of a score, of one above 1 as a share of it: a row alone and a row in a batch
+may round differently."""
 
 
 def answers_as_batch(answers: np.ndarray, expected: np.ndarray, ready_after: float) -> GateOutcome:
     """Pass where the answers to some rows are the batch path's, within `TOLERANCE`.
 
     Args:
-        answers: probabilities of the running Bento, shape (rows,).
+        answers: scores of the running Bento, shape (rows,) or (rows, classes).
         expected: those of the batch path.
         ready_after: seconds that the Bento took to start, for the detail.
     """
     same_shape = answers.shape == expected.shape and answers.size > 0
-    worst = float(np.max(np.abs(answers - expected))) if same_shape else float("inf")
+    worst = float(differences(answers, expected).max()) if same_shape else float("inf")
     detail = (
-        f"{expected.size} answers differ from the batch path by at most {worst:.2g} (limit"
+        f"{len(expected)} answers differ from the batch path by at most {worst:.2g} (limit"
         f" {TOLERANCE:g}); ready after {ready_after:.1f} s"
     )
     margin = TOLERANCE - worst
     passed = worst <= TOLERANCE
-    return outcome("answers_as_batch", passed, worst, TOLERANCE, margin, expected.size, detail)
+    return outcome("answers_as_batch", passed, worst, TOLERANCE, margin, len(expected), detail)
+
+
+def differences(answers: np.ndarray, expected: np.ndarray) -> np.ndarray:
+    """How far the scores of each row are from those expected at most, shape (rows,).
+
+    Of scores above 1 as a share; infinitely far where one is not a number.
+    """
+    apart = np.abs(answers - expected) / np.maximum(1.0, np.abs(expected))
+    far: np.ndarray = np.where(np.isnan(apart), np.inf, apart)
+    return far.reshape(len(far), -1).max(axis=1)
 
 
 def online_as_offline(

@@ -65,55 +65,97 @@ class Watch:
         return replace(self, first=self.first - back, last=self.last - back)
 
 
-def calibration_bias(rows: pl.DataFrame, watch: Watch, *, window: int, limit: float) -> Signal:
-    """Mean prediction minus label rate over a trailing window is off by the limit, beyond chance.
+@dataclass(frozen=True)
+class Level:
+    """What the label's mean is called in daily rows, and what it was in the training set.
+
+    Attributes:
+        name: base_rate, mean_label, or accuracy, which the mean chance of the class said must meet.
+        trained: in the training set; None where that says nothing.
+        scale: what a difference is divided by: 1 for shares, the training mean of numbers.
+    """
+
+    name: str
+    trained: float | None
+    scale: float = 1.0
+
+    @property
+    def highest(self) -> float:
+        """Greatest value that it can have."""
+        return float("inf") if self.name == "mean_label" else 1.0
+
+    @property
+    def least(self) -> float:
+        """Least value."""
+        return float("-inf") if self.name == "mean_label" else 0.0
+
+
+BASE_RATE = Level("base_rate", None)
+
+
+def calibration_bias(
+    rows: pl.DataFrame, watch: Watch, *, window: int, limit: float, level: Level = BASE_RATE
+) -> Signal:
+    """Mean prediction minus the label's over a trailing window is off by the limit, beyond chance.
 
     Args:
-        rows: one a day: date, labelled (rows), mean_prediction, base_rate (of labelled rows).
+        rows: one a day: date, labelled (rows), mean_prediction, and the level of labelled rows.
         watch: the days that are asked for.
         window: calendar days of the trailing window; half of them must be there.
         limit: greatest bias either way, as a share.
+        level: the label's.
     """
-    sound, notes = _readable(rows, ["mean_prediction", "base_rate"], highest=1.0)
-    gap = sound.with_columns(figure=pl.col("mean_prediction") - pl.col("base_rate"))
+    sound, notes = _readable(rows, ["mean_prediction", level.name], level.least, level.highest)
+    off = (pl.col("mean_prediction") - pl.col(level.name)) / level.scale
+    gap = sound.with_columns(figure=off)
     daily = _trailing(gap, watch, window, _off(limit))
     return _persisted("calibration_bias", daily, limit, watch, notes)
 
 
 def label_rate(
-    rows: pl.DataFrame, watch: Watch, *, window: int, trained: float, limit: float
+    rows: pl.DataFrame, watch: Watch, *, window: int, level: Level, limit: float
 ) -> Signal:
-    """The label rate over a trailing window is off the training set's by the limit, beyond chance.
+    """The label's mean over a trailing window is off the training set's, beyond chance.
 
     Args:
-        rows: one a day: date, labelled, base_rate.
+        rows: one a day: date, labelled, and the level.
         watch: the days that are asked for.
         window: calendar days of the trailing window; half of them must be there.
-        trained: label rate of the training set.
+        level: the label's, here and in the training set.
         limit: greatest difference either way, as a share.
     """
-    sound, notes = _readable(rows, ["base_rate"], highest=1.0)
-    gap = sound.with_columns(figure=pl.col("base_rate") - trained)
+    if level.trained is None:
+        detail = "not judged: a label of several classes has no mean"
+        return Signal("label_rate", None, limit, False, detail)
+    sound, notes = _readable(rows, [level.name], level.least, level.highest)
+    gap = sound.with_columns(figure=(pl.col(level.name) - level.trained) / level.scale)
     daily = _trailing(gap, watch, window, _off(limit))
     return _persisted("label_rate", daily, limit, watch, notes)
 
 
 def loss(
-    rows: pl.DataFrame, watch: Watch, *, window: int, evaluated: float | None, limit: float
+    rows: pl.DataFrame,
+    watch: Watch,
+    *,
+    window: int,
+    evaluated: float | None,
+    limit: float,
+    metric: str = "log_loss",
 ) -> Signal:
-    """The log loss over a trailing window is above the model's own interval at its evaluation.
+    """The loss over a trailing window is above the model's own interval at its evaluation.
 
     Args:
-        rows: one a day: date, labelled, log_loss.
+        rows: one a day: date, labelled, and the loss.
         watch: the days that are asked for.
         window: calendar days of the trailing window; half of them must be there.
-        evaluated: upper bound of the log loss at the evaluation, nats; None where it had none.
-        limit: nats by which the bound must be passed.
+        evaluated: upper bound of the loss at the evaluation; None where it had none.
+        limit: by how much the bound must be passed.
+        metric: name of the loss.
     """
     if evaluated is None:
         return Signal("loss", None, limit, False, "not judged: the model has no evaluation")
-    sound, notes = _readable(rows, ["log_loss"])
-    above = sound.with_columns(figure=pl.col("log_loss") - evaluated)
+    sound, notes = _readable(rows, [metric])
+    above = sound.with_columns(figure=pl.col(metric) - evaluated)
     daily = _trailing(above, watch, window, lambda value, interval: value > limit)
     return _persisted("loss", daily, limit, watch, notes)
 
@@ -233,13 +275,13 @@ def _persisted(
 
 
 def _readable(
-    rows: pl.DataFrame, figures: list[str], highest: float = float("inf")
+    rows: pl.DataFrame, figures: list[str], least: float = 0.0, highest: float = float("inf")
 ) -> tuple[pl.DataFrame, list[str]]:
-    """Labelled days whose figures are numbers from 0 to `highest`, once each; and the others."""
+    """Labelled days whose figures are numbers between the two, once each; and the others."""
     known = rows.filter(pl.col("labelled").fill_null(0) != 0)
     fine = (pl.col("labelled") > 0) & ~pl.col("date").is_duplicated()
     for figure in figures:
-        fine &= pl.col(figure).is_between(0, highest) & pl.col(figure).is_finite()
+        fine &= pl.col(figure).is_between(least, highest) & pl.col(figure).is_finite()
     return _sorted_out(known, fine)
 
 

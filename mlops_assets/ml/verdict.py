@@ -29,7 +29,7 @@ class Evidence:
     Attributes:
         new_labels: labelled rows that a training set would gain.
         cutoff: last day of that training set; None where there could be none.
-        probe: log loss (nats a row) that the probe gains over the champion, by days; None where
+        probe: what the probe gains over the champion (`Target.gain`), by days; None where
             there was nothing to compare on.
         probe_rows: rows compared on.
         probe_days: days compared on.
@@ -47,15 +47,21 @@ class Evidence:
 
 
 def decide(
-    signals: Sequence[Signal], evidence: Evidence, *, margin: float, min_new_labels: int
+    signals: Sequence[Signal],
+    evidence: Evidence,
+    *,
+    margin: float,
+    min_new_labels: int,
+    unit: str = "nats",
 ) -> tuple[Verdict, str]:
     """The verdict, and why, with its numbers.
 
     Args:
         signals: those of the case; the ones that fired count.
         evidence: what was found out.
-        margin: nats of log loss that a probe must gain to be a reason by itself.
+        margin: what a probe must gain to be a reason by itself, in `unit`.
         min_new_labels: labelled rows below which a training would see nothing new.
+        unit: of a gain.
     """
     fired = {signal.name for signal in signals if signal.fired}
     probe, new = evidence.probe, evidence.new_labels
@@ -63,7 +69,7 @@ def decide(
     if evidence.cutoff is None or new < min_new_labels:
         return "wait", f"{new:,} new labels to train on, at least {min_new_labels:,} are needed"
     if probe is not None and probe.value >= margin:
-        return "retrain", f"a probe gains {_gain(probe)} nats, at least {margin} are needed"
+        return "retrain", f"a probe gains {_gain(probe)} {unit}, at least {margin} are needed"
     if more and (probe is None or probe.high >= 0):
         shown = f"a probe gains {_gain(probe)}" if probe else evidence.note
         return "retrain", f"{', '.join(more)}: {new:,} new labels; {shown}"
@@ -71,10 +77,10 @@ def decide(
         return ("escalate" if hurts else "wait"), f"no probe: {evidence.note}"
     if hurts:
         return "escalate", (
-            f"{', '.join(hurts)}, but a probe gains only {_gain(probe)} nats of the {margin} that"
+            f"{', '.join(hurts)}, but a probe gains only {_gain(probe)} {unit} of the {margin} that"
             " are needed: newer data does not mend it"
         )
-    return "wait", f"a probe gains {_gain(probe)} nats, at least {margin} are needed"
+    return "wait", f"a probe gains {_gain(probe)} {unit}, at least {margin} are needed"
 
 
 def _gain(probe: Interval) -> str:

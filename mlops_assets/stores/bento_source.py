@@ -37,7 +37,8 @@ def source_files(model_folder: Path, contract: Contract) -> tuple[dict[str, byte
     """
     family = read_manifest(model_folder)["family"]
     expressions = contract.on_demand.rpartition(".")[0]
-    code = _code(f"{_FAMILIES}.{family}", expressions, *_service())
+    roots = [f"{_FAMILIES}.{family}", *([expressions] if expressions else [])]
+    code = _code(*roots, *_service())
     whole = contract.model_copy(update={"family": family, "code": source_version(code)})
     packages = imported_packages(code.values(), ours=_OURS) | set(_SERVER)
     beside = {

@@ -33,9 +33,19 @@ class ModelVersion:
     source: str = ""
 
     @property
+    def threshold(self) -> float | None:
+        """From which score on its decision is yes; None where it decides nothing."""
+        return threshold_of(self.tags["threshold"])
+
+    @property
     def label(self) -> str:
         """Its name in messages."""
         return f"{self.name} {self.version}"
+
+
+def threshold_of(text: str) -> float | None:
+    """A threshold as a tag or a parameter keeps it."""
+    return None if text in ("", "None") else float(text)
 
 
 def verified_files(version: ModelVersion, tracking_uri: str, cache: Path) -> Path:

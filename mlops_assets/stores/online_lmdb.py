@@ -11,9 +11,8 @@ import os
 import re
 import shutil
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from datetime import datetime
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 from weakref import WeakValueDictionary
@@ -22,16 +21,10 @@ import lmdb
 
 from mlops_assets.stores.online_store import (
     DESCRIBED,
-    GenerationGone,
     OnlineStore,
-    OnlineStoreError,
     Snapshot,
-    Table,
-    all_chunks,
     decode,
-    described,
-    encode,
-    require_all,
+    to_store,
 )
 
 _POINTER = "present"
@@ -45,7 +38,8 @@ class LmdbStore(OnlineStore):
     """Online features in files under a folder."""
 
     def __init__(self, folder: Path, *, read_only: bool = False) -> None:
-        self._folder, self._read_only = folder, read_only
+        super().__init__(str(folder), read_only=read_only)
+        self._folder = folder
         self._open: dict[str, lmdb.Environment] = {}
 
     @classmethod
@@ -60,23 +54,14 @@ class LmdbStore(OnlineStore):
             raise ValueError(f"{uri!r} names no folder; write it as lmdb:///folder")
         return cls(Path(unquote(parts.path)), read_only=read_only)
 
-    def publish(self, product: str, tables: Mapping[str, Table], published_at: datetime) -> str:
-        """See `OnlineStore`."""
-        snapshot = described(product, tables, published_at)
-        self.write(snapshot, all_chunks(snapshot, tables))
-        return snapshot.generation
-
-    def write(self, snapshot: Snapshot, chunks: Iterator[tuple[bytes, bytes]]) -> None:
-        """See `OnlineStore`."""
-        if self._read_only:
-            raise OnlineStoreError(f"the online store {self._folder} was opened to read only")
+    def _write(self, snapshot: Snapshot, chunks: Iterator[tuple[bytes, bytes]]) -> None:
         with self._only_writer(snapshot.product) as folder:
             before = _pointed(folder)
             target = folder / snapshot.generation
             if before == snapshot.generation and target.exists():
                 return
             if not target.exists():
-                _write(target, snapshot, chunks)
+                _create(target, snapshot, chunks)
             _point(folder, snapshot.generation)
             for other in folder.iterdir():
                 if other.is_dir() and other.name not in (before, snapshot.generation):
@@ -88,27 +73,21 @@ class LmdbStore(OnlineStore):
         for _ in range(2):
             generation = _pointed(folder)
             if generation is None:
-                raise OnlineStoreError(
-                    f"{product} has nothing in the online store {self._folder}; materialize"
-                    f" {product}/online_features"
-                )
+                raise self._nothing(product)
             try:
                 about = self._read(product, generation, [DESCRIBED])[0]
             except lmdb.Error:
                 continue  # It was replaced twice since the pointer was read.
             if about is not None:
                 return decode(about)
-        raise GenerationGone(f"generation {generation} of {product} is gone from {self._folder}")
+        raise self._gone(product, str(generation), "replaced")
 
     def get_many(self, snapshot: Snapshot, keys: Sequence[bytes]) -> list[bytes | None]:
         """See `OnlineStore`."""
         try:
             return self._read(snapshot.product, snapshot.generation, keys)
         except lmdb.Error as error:
-            raise GenerationGone(
-                f"generation {snapshot.generation} of {snapshot.product} is gone from"
-                f" {self._folder}: {error}"
-            ) from None
+            raise self._gone(snapshot.product, snapshot.generation, error) from None
 
     def chunks(self, snapshot: Snapshot) -> Iterator[tuple[bytes, bytes]]:
         """See `OnlineStore`."""
@@ -154,14 +133,13 @@ def _opened(path: str) -> lmdb.Environment:
     return found
 
 
-def _write(target: Path, snapshot: Snapshot, chunks: Iterator[tuple[bytes, bytes]]) -> None:
+def _create(target: Path, snapshot: Snapshot, chunks: Iterator[tuple[bytes, bytes]]) -> None:
     unfinished = target.with_name(f"{target.name}.unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
-    pairs = require_all(snapshot, chunks)
+    pairs = to_store(snapshot, chunks)
     size = sum(len(k) + len(v) + 64 for k, v in pairs) * _MARGIN + len(pairs) * 4096 + 2**20
     with lmdb.open(str(unfinished), map_size=size, sync=False, lock=False) as environment:
         with environment.begin(write=True) as writing:
-            writing.put(DESCRIBED, encode(snapshot))
             writing.cursor().putmulti(pairs)
         environment.sync(True)
     unfinished.replace(target)

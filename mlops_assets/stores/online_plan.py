@@ -45,15 +45,18 @@ class Looked(msgspec.Struct, frozen=True):
 
     Attributes:
         values: feature to value, in the order of the look-ups.
-        missing: features that are null.
         stale: features of tables that end before the row's own time, or that an old copy gave.
         generation: of the store that answered.
     """
 
     values: dict[str, Any]
-    missing: list[str]
     stale: list[str]
     generation: str
+
+    @property
+    def missing(self) -> list[str]:
+        """Features that are null."""
+        return [name for name, value in self.values.items() if value is None]
 
 
 class Plan:
@@ -115,10 +118,9 @@ class Plan:
             if at is not None and table.until is not None and at > table.until:
                 stale += table.features
         named = dict(zip(self._features, values, strict=True))
-        missing = [name for name, value in named.items() if value is None]
         if self._is_old:
             stale = list(self._features)
-        return Looked(named, missing, stale, self.snapshot.generation)
+        return Looked(named, stale, self.snapshot.generation)
 
 
 class _Table:

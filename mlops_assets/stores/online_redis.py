@@ -6,8 +6,7 @@ or which was replaced is never taken for one that knows nothing. Credentials com
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from datetime import datetime
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import redis
@@ -17,16 +16,11 @@ from redis.retry import Retry
 
 from mlops_assets.stores.online_store import (
     DESCRIBED,
-    GenerationGone,
     OnlineStore,
     OnlineStoreError,
     Snapshot,
-    Table,
-    all_chunks,
     decode,
-    described,
-    encode,
-    require_all,
+    to_store,
     without_password,
 )
 
@@ -36,6 +30,7 @@ WRITER_SECONDS = 30
 The lock of a publisher that was killed lasts as long.
 """
 _BATCH = 1000
+_WHY_GONE = "replaced, or evicted; give that Redis the policy noeviction"
 
 
 class RedisStore(OnlineStore):
@@ -47,20 +42,11 @@ class RedisStore(OnlineStore):
     """
 
     def __init__(self, uri: str, *, timeout: float, read_only: bool = False) -> None:
-        self._shown, self._read_only = without_password(uri), read_only
+        super().__init__(without_password(uri), read_only=read_only)
         self._reader = _client(uri, timeout)
         self._writer = _client(uri, WRITER_SECONDS)
 
-    def publish(self, product: str, tables: Mapping[str, Table], published_at: datetime) -> str:
-        """See `OnlineStore`."""
-        snapshot = described(product, tables, published_at)
-        self.write(snapshot, all_chunks(snapshot, tables))
-        return snapshot.generation
-
-    def write(self, snapshot: Snapshot, chunks: Iterator[tuple[bytes, bytes]]) -> None:
-        """See `OnlineStore`."""
-        if self._read_only:
-            raise OnlineStoreError(f"the online store {self._shown} was opened to read only")
+    def _write(self, snapshot: Snapshot, chunks: Iterator[tuple[bytes, bytes]]) -> None:
         try:
             name = f"{_pointer(snapshot.product)}:writer"
             with self._writer.lock(name, timeout=WRITER_SECONDS) as lock:
@@ -73,15 +59,12 @@ class RedisStore(OnlineStore):
         try:
             generation = self._reader.get(_pointer(product))
             if generation is None:
-                raise OnlineStoreError(
-                    f"{product} has nothing in the online store {self._shown}; materialize"
-                    f" {product}/online_features"
-                )
+                raise self._nothing(product)
             about = self._reader.hget(_hash(product, generation.decode()), DESCRIBED)
         except redis.RedisError as error:
             raise self._failed(error) from None
         if about is None:
-            raise self._gone(product, generation.decode())
+            raise self._gone(product, generation.decode(), _WHY_GONE)
         return decode(about)
 
     def get_many(self, snapshot: Snapshot, keys: Sequence[bytes]) -> list[bytes | None]:
@@ -92,7 +75,7 @@ class RedisStore(OnlineStore):
         except redis.RedisError as error:
             raise self._failed(error) from None
         if about is None:
-            raise self._gone(snapshot.product, snapshot.generation)
+            raise self._gone(snapshot.product, snapshot.generation, _WHY_GONE)
         return found
 
     def chunks(self, snapshot: Snapshot) -> Iterator[tuple[bytes, bytes]]:
@@ -116,13 +99,12 @@ class RedisStore(OnlineStore):
             # Known to whoever cleans up, should this process be killed halfway.
             client.sadd(f"{pointer}:all", snapshot.generation)
             client.unlink(wanted)
-            pairs = require_all(snapshot, chunks)
+            pairs = to_store(snapshot, chunks)
             for begin in range(0, len(pairs), _BATCH):
                 client.hset(wanted, mapping=dict(pairs[begin : begin + _BATCH]))
                 lock.reacquire()
-            client.hset(wanted, DESCRIBED, encode(snapshot))
             if (there := client.hlen(wanted)) != fields:
-                raise OnlineStoreError(f"{wanted} in {self._shown} has {there} of {fields} fields")
+                raise OnlineStoreError(f"{wanted} in {self.shown} has {there} of {fields} fields")
         client.set(pointer, snapshot.generation)
         keep = {before, snapshot.generation.encode()}
         if before == snapshot.generation.encode():
@@ -132,13 +114,7 @@ class RedisStore(OnlineStore):
             client.srem(f"{pointer}:all", other)
 
     def _failed(self, error: Exception) -> OnlineStoreError:
-        return OnlineStoreError(f"the online store {self._shown} does not answer: {error}")
-
-    def _gone(self, product: str, generation: str) -> GenerationGone:
-        return GenerationGone(
-            f"generation {generation} of {product} is gone from {self._shown}: replaced, or"
-            " evicted; give that Redis the policy noeviction"
-        )
+        return OnlineStoreError(f"the online store {self.shown} does not answer: {error}")
 
 
 def _client(uri: str, timeout: float) -> Any:

@@ -84,14 +84,42 @@ class Snapshot(msgspec.Struct, frozen=True):
 
 
 class OnlineStore(ABC):
-    """What both kinds of store do."""
+    """What both kinds of store do.
 
-    @abstractmethod
+    Args:
+        shown: where it is, as messages may say it.
+        read_only: it creates nothing.
+    """
+
+    def __init__(self, shown: str, *, read_only: bool = False) -> None:
+        self.shown, self._read_only = shown, read_only
+
     def publish(self, product: str, tables: Mapping[str, Table], published_at: datetime) -> str:
         """Make a snapshot the present one; return its generation, the hash of its content.
 
         Content that is the present one already is left as it is.
+
+        Raises:
+            OnlineStoreError: it was opened to read only, or does not answer.
         """
+        snapshot = described(product, tables, published_at)
+        self.write(snapshot, all_chunks(snapshot, tables))
+        return snapshot.generation
+
+    def write(self, snapshot: Snapshot, chunks: Iterator[tuple[bytes, bytes]]) -> None:
+        """Make a generation, whose chunks were packed elsewhere, the present one.
+
+        Raises:
+            GenerationGone: not all of its chunks are there.
+            OnlineStoreError: it was opened to read only, or does not answer.
+        """
+        if self._read_only:
+            raise OnlineStoreError(f"the online store {self.shown} was opened to read only")
+        self._write(snapshot, chunks)
+
+    @abstractmethod
+    def _write(self, snapshot: Snapshot, chunks: Iterator[tuple[bytes, bytes]]) -> None:
+        """Make a generation the present one where it is not; drop all but the one before."""
 
     @abstractmethod
     def snapshot(self, product: str) -> Snapshot:
@@ -114,9 +142,16 @@ class OnlineStore(ABC):
     def chunks(self, snapshot: Snapshot) -> Iterator[tuple[bytes, bytes]]:
         """All chunks of a generation, to copy it."""
 
-    @abstractmethod
-    def write(self, snapshot: Snapshot, chunks: Iterator[tuple[bytes, bytes]]) -> None:
-        """Make a generation, whose chunks were packed elsewhere, the present one."""
+    def _nothing(self, product: str) -> OnlineStoreError:
+        return OnlineStoreError(
+            f"{product} has nothing in the online store {self.shown}; materialize"
+            f" {product}/online_features"
+        )
+
+    def _gone(self, product: str, generation: str, why: object) -> GenerationGone:
+        return GenerationGone(
+            f"generation {generation} of {product} is gone from {self.shown}: {why}"
+        )
 
 
 def open_store(uri: str, *, read_only: bool = False, timeout: float = 0.05) -> OnlineStore:
@@ -185,10 +220,10 @@ def copy(source: OnlineStore, target: OnlineStore, product: str) -> Snapshot:
     return snapshot
 
 
-def require_all(
+def to_store(
     snapshot: Snapshot, chunks: Iterator[tuple[bytes, bytes]]
 ) -> list[tuple[bytes, bytes]]:
-    """All chunks of a generation, in order.
+    """All chunks of a generation in order, and its description last.
 
     Raises:
         GenerationGone: some are not there: it is being replaced where they come from.
@@ -199,12 +234,7 @@ def require_all(
             f"generation {snapshot.generation} of {snapshot.product} gave {len(there)} of its"
             f" {wanted} chunks"
         )
-    return there
-
-
-def encode(snapshot: Snapshot) -> bytes:
-    """A snapshot's description as JSON."""
-    return msgspec.json.encode(snapshot)
+    return [*there, (DESCRIBED, msgspec.json.encode(snapshot))]
 
 
 def decode(text: bytes) -> Snapshot:

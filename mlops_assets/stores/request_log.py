@@ -34,14 +34,16 @@ SCHEMA: dict[str, Any] = {
     "key": pl.String, "date": pl.Date, "as_of": _UTC, "features": pl.String,
     "missing": pl.List(pl.String),
     "stale": pl.List(pl.String), "probability": pl.Float64, "decision": pl.Boolean,
-    "threshold": pl.Float64, "model_version": pl.Int64, "digest": pl.String,
+    "threshold": pl.Float64, "prediction": pl.Float64, "predicted": pl.String,
+    "probabilities": pl.List(pl.Float64), "classes": pl.List(pl.String),
+    "model_version": pl.Int64, "digest": pl.String,
     "generation": pl.String, "contract_hash": pl.String, "role": pl.String, "arm": pl.String,
     "duration_us": pl.Int64,
 }  # fmt: skip
 """Columns of a segment as a frame; `request`, `key` and `features` are JSON objects as text."""
 
 
-class Record(msgspec.Struct):
+class Record(msgspec.Struct, kw_only=True):
     """One request as one version answered it; times are microseconds since 1970, UTC.
 
     Attributes:
@@ -55,7 +57,10 @@ class Record(msgspec.Struct):
         features: the model's inputs by name, as they were used.
         missing: features that are null.
         stale: features of tables that end before `as_of`.
-        probability, decision, threshold: the answer.
+        probability, decision, threshold: the answer of a binary task.
+        prediction: that of a regression.
+        predicted, probabilities, classes: that of several classes, with the probability of the
+            one that was said.
         model_version, digest: whose it is.
         generation: of the online store.
         contract_hash: of the server's contract.
@@ -74,9 +79,13 @@ class Record(msgspec.Struct):
     features: dict[str, Any] | msgspec.Raw
     missing: list[str]
     stale: list[str]
-    probability: float
-    decision: bool
-    threshold: float
+    probability: float | None = None
+    decision: bool | None = None
+    threshold: float | None = None
+    prediction: float | None = None
+    predicted: str | None = None
+    probabilities: list[float] | None = None
+    classes: list[str] | None = None
     model_version: int
     digest: str
     generation: str
@@ -86,7 +95,7 @@ class Record(msgspec.Struct):
     duration_us: int
 
 
-class _Read(Record):
+class _Read(Record, kw_only=True):
     """A record whose JSON objects stay as they are."""
 
     request: msgspec.Raw

@@ -7,7 +7,7 @@ needs to know asks here: assets, the commands, and a server before it loads a ve
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from typing import Any
 
 import polars as pl
 
@@ -26,11 +26,11 @@ class MayNotServe(LookupError):
 
 def refusals(store: Lakehouse, product: str, version: ModelVersion) -> list[str]:
     """Why a version may not be promoted; empty when each required gate passed last time."""
-    judged = _last_outcomes(store, product, version)
+    judged = last_outcomes(store, product, version)
     return [
-        f"{gate}: {judged[gate][1] if gate in judged else 'not judged'}"
+        f"{gate}: {judged[gate]['detail'] if gate in judged else 'not judged'}"
         for gate in sorted(REQUIRED)
-        if gate not in judged or not judged[gate][0]
+        if gate not in judged or not judged[gate]["passed"]
     ]
 
 
@@ -41,8 +41,19 @@ def objections(store: Lakehouse, product: str, version: ModelVersion) -> list[st
     """
     if _promotions(store, product).filter(digest=version.digest).is_empty():
         return refusals(store, product, version) or ["promotion: nobody promoted it"]
-    judged = _last_outcomes(store, product, version)
-    return [f"{g}: {detail}" for g, (passed, detail) in sorted(judged.items()) if not passed]
+    judged = last_outcomes(store, product, version)
+    return [f"{g}: {last['detail']}" for g, last in sorted(judged.items()) if not last["passed"]]
+
+
+def last_outcomes(
+    store: Lakehouse, product: str, version: ModelVersion
+) -> dict[str, dict[str, Any]]:
+    """Gate to its row of the last time that it judged this very content; empty where none did."""
+    table = f"{product}/{GATE_RESULTS}"
+    if not store.exists(table):
+        return {}
+    rows = store.scan(table).filter(digest=version.digest).sort("judged_at").collect()
+    return {row["gate"]: row for row in rows.iter_rows(named=True)}
 
 
 def serving_version(store: Lakehouse, models: ModelRegistry, product: str) -> ModelVersion:
@@ -184,21 +195,3 @@ def _promotions(store: Lakehouse, product: str) -> pl.DataFrame:
         return pl.DataFrame(schema={"model_version": pl.Int64, "digest": pl.String})
     rows = store.scan(table).filter(pl.col("status") == PROMOTED).sort("decided_at")
     return rows.select("model_version", "digest").collect()
-
-
-def _last_outcomes(
-    store: Lakehouse, product: str, version: ModelVersion
-) -> Mapping[str, tuple[bool, str]]:
-    """Gate to whether the version passed it the last time that it was asked, and the detail."""
-    table = f"{product}/{GATE_RESULTS}"
-    if not store.exists(table):
-        return {}
-    last = (
-        store.scan(table)
-        .filter(pl.col("digest") == version.digest)
-        .sort("judged_at")
-        .group_by("gate")
-        .agg(pl.col("passed").last(), pl.col("detail").last())
-        .collect()
-    )
-    return {gate: (passed, detail) for gate, passed, detail in last.iter_rows()}

@@ -6,20 +6,20 @@ import dagster as dg
 import pytest
 from dagster._core.test_utils import create_run_for_test
 
-from mlops_assets.components.arrival import Source
+from mlops_assets.components.arrival import Source, sources
+from mlops_assets.components.arrival_schedule import with_arrival
 from mlops_assets.components.tables.publish import WITHHELD
-from mlops_assets.defs.platform.arrival import next_day
 
 DAYS = dg.DailyPartitionsDefinition("2013-01-01", end_date="2013-01-05")
 REFUSED, UNREADABLE = "2013-01-02", "2013-01-03"
 
 
-@dg.asset(partitions_def=DAYS, tags={"arrives": "daily"})
+@dg.asset(key_prefix="toy", partitions_def=DAYS, tags={"arrives": "daily"})
 def schedule() -> None:
     """Has every day."""
 
 
-@dg.asset(partitions_def=DAYS, tags={"arrives": "daily"})
+@dg.asset(key_prefix="toy", partitions_def=DAYS, tags={"arrives": "daily"})
 def events(context: dg.AssetExecutionContext) -> None:
     """Withholds one day, and cannot read another."""
     if context.partition_key == REFUSED:
@@ -33,13 +33,26 @@ def airlines() -> None:
     """Has no days."""
 
 
-DEFINITIONS = dg.Definitions([schedule, events, airlines])
+@dg.asset(
+    key_prefix="blocks",
+    partitions_def=dg.DailyPartitionsDefinition("2000-01-01", end_date="2000-02-10"),
+    tags={"arrives": "daily"},
+)
+def rows() -> None:
+    """Of another domain, with another calendar."""
+
+
+DEFINITIONS = with_arrival(dg.Definitions([schedule, events, airlines, rows]))
+
+
+def next_day(context):
+    return DEFINITIONS.get_repository_def().get_schedule_def("toy_next_day").evaluate_tick(context)
 
 
 @pytest.fixture
 def source():
     with dg.instance_for_test() as instance:
-        yield Source(DEFINITIONS.resolve_asset_graph(), instance)
+        yield Source(DEFINITIONS.resolve_asset_graph(), instance, "toy")
 
 
 def arrive(source: Source, *days: str, assets=(schedule, events)) -> None:
@@ -50,7 +63,7 @@ def arrive(source: Source, *days: str, assets=(schedule, events)) -> None:
 
 
 def test_only_daily_tables_are_the_clock(source):
-    assert {t.to_user_string() for t in source.tables} == {"schedule", "events"}
+    assert {t.to_user_string() for t in source.tables} == {"toy/schedule", "toy/events"}
     assert source.days == [date(2013, 1, d) for d in range(1, 5)]
 
 
@@ -90,22 +103,31 @@ def test_a_day_whose_process_was_killed_is_next_again(source):
 
 def test_the_end_of_the_source_is_said(source):
     arrive(source, "2013-01-04")
-    with pytest.raises(LookupError, match="ends with 2013-01-04"):
+    with pytest.raises(LookupError, match="toy: the source ends with 2013-01-04"):
         source.next_days(1)
 
 
 def test_the_schedule_asks_for_the_next_day_and_stops_at_the_end(source):
     repository = DEFINITIONS.get_repository_def()
     context = dg.build_schedule_context(instance=source.instance, repository_def=repository)
-    assert next_day(context).partition_key == "2013-01-01"
+    assert next_day(context).run_requests[0].partition_key == "2013-01-01"
     arrive(source, "2013-01-04")
     assert "no further day" in next_day(context).skip_message
 
 
 def test_the_schedule_waits_for_a_day_that_still_comes(source):
     going = create_run_for_test(
-        source.instance, job_name="arrival", status=dg.DagsterRunStatus.STARTED
+        source.instance, job_name="toy_arrival", status=dg.DagsterRunStatus.STARTED
     )
     repository = DEFINITIONS.get_repository_def()
     context = dg.build_schedule_context(instance=source.instance, repository_def=repository)
     assert going.run_id in next_day(context).skip_message
+
+
+def test_each_domain_has_its_own_clock(source):
+    other = next(s for s in sources(source.graph, source.instance) if s.domain == "blocks")
+    arrive(source, "2013-01-01")
+    assert other.days_there() == set()
+    assert other.next_days(1) == [date(2000, 1, 1)]
+    # A tenth of forty days stays to come, and of five none.
+    assert (other.usual_end, source.usual_end) == (date(2000, 2, 5), date(2013, 1, 4))

@@ -86,7 +86,7 @@ def engine(home):
 
 def arrive(engine):
     report = Report()
-    engine.arrive(engine.source.days, report)
+    engine.arrive(engine.sources[0].days, report)
     assert report.errors == []
     return report
 

@@ -25,8 +25,9 @@ from mlops_assets.components.ml_product.incumbent import (
 )
 from mlops_assets.components.ml_product.product import Product
 from mlops_assets.components.ml_product.promotion import promote, write_promotion
-from mlops_assets.components.ml_product.report import Contender, judge
+from mlops_assets.components.ml_product.report import Contender, Limits, judge
 from mlops_assets.ml.gates import REQUIRED, GateOutcome
+from mlops_assets.ml.targets import BINARY
 from mlops_assets.stores.lakehouse import Lakehouse
 from mlops_assets.stores.model_registry import CHAMPION, ModelRegistry, ModelVersion
 
@@ -35,7 +36,7 @@ RANDOM = np.random.default_rng(7)
 DAYS = np.array([CUTOFF + timedelta(days=1 + n % 28) for n in range(ROWS)], "datetime64[D]")
 CHANCE = RANDOM.beta(1.2, 4, ROWS)
 LABEL = (RANDOM.random(ROWS) < CHANCE).astype(int)
-LIMITS = d.Gates()
+LIMITS = Limits(leak=0.82, min_gain=0.0, champion_margin=0.002, min_slope=0.7)
 
 
 def contender(name: str, scores: np.ndarray) -> Contender:
@@ -62,7 +63,7 @@ def failed(
         c and replace(c, scores=c.scores[rows])
         for c in (contender("candidate", scores), baseline, champion)
     ]
-    outcomes = judge(LABEL[rows], DAYS[rows], *cut, LIMITS)
+    outcomes = judge(pl.Series(LABEL[rows]), DAYS[rows], BINARY, *cut, LIMITS)
     assert all(o.detail for o in outcomes)
     return ON_SCORES - {o.name for o in outcomes if o.passed}
 
@@ -102,7 +103,7 @@ def test_one_day_is_too_few_to_compare_on():
 
 def test_why_a_model_gave_no_scores_is_told():
     candidate = Contender("candidate", np.full(ROWS, np.nan), 0.3, "features: wind is not there")
-    (outcome,) = judge(LABEL, DAYS, candidate, BASELINE, None, LIMITS)
+    (outcome,) = judge(pl.Series(LABEL), DAYS, BINARY, candidate, BASELINE, None, LIMITS)
     assert (outcome.passed, outcome.detail) == (False, "features: wind is not there")
 
 
@@ -128,7 +129,7 @@ def product() -> Product:
         label=d.Label(table="a/events", known_after_days=2),
         features=d.Features(declared_in="mlops_assets.defs.nyc_flights.features", tables=[]),
         training=d.Training(first_cutoff=CUTOFF),
-        gates=LIMITS,
+        gates=d.Gates(),
         promotion=d.Promotion(),
         monitoring=d.Monitoring(),
     )

@@ -30,6 +30,7 @@ from mlops_assets.local import prepare
 from mlops_assets.ml.gates import REQUIRED
 from mlops_assets.stores.lakehouse import Commit, Lakehouse
 from mlops_assets.stores.model_registry import ModelRegistry
+from mlops_assets.stores.online_store import open_store
 
 SLEEPING = """
 import time, dagster as dg
@@ -57,6 +58,7 @@ def environment(home: Path) -> Iterator[Environment]:
             home, instance, Lakehouse(home / "lake"),
             ModelRegistry(os.environ["MLFLOW_TRACKING_URI"]),
             [SimpleNamespace(name="flight_delays")],  # type: ignore[list-item]  # all that is used
+            open_store(f"lmdb://{home / 'online'}"),
             due=lambda: 3, limit_seconds=60,
         )  # fmt: skip
 
@@ -123,6 +125,22 @@ def test_a_lake_that_cannot_be_written_is_found(environment, home):
     shutil.rmtree(home / "lake")
     (home / "lake").write_text("a file, no folder")
     assert "cannot be looked at" in find(environment, "lake").detail
+
+
+def test_an_online_store_that_lost_what_was_published_is_found(environment, home):
+    assert find(environment, "online").passed
+    generation = environment.online.publish("flight_delays", {}, datetime.now(UTC))
+    for published, passed in ((generation, True), ("0" * 32, False)):
+        told = dg.AssetMaterialization(
+            ["flight_delays", "online_features"], tags={"dagster/data_version": published}
+        )
+        environment.instance.report_runless_asset_event(told)
+        assert find(environment, "online").passed is passed
+    shutil.rmtree(home / "online")
+    lost = find(environment, "online")
+    assert not lost.passed
+    assert "has nothing in the online store" in lost.detail
+    assert "materialize flight_delays/online_features" in lost.advice
 
 
 def test_a_full_disk_is_found(environment, monkeypatch):

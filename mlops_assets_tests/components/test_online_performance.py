@@ -31,7 +31,7 @@ def test_a_version_that_is_too_sure_loses_surely_on_the_same_requests():
     row = arms(answers(sharper=4.0)).row(0, named=True)
     assert (row["champion_version"], row["arm"], row["arm_version"]) == (3, "predecessor", 2)
     assert (row["requests"], row["labelled"], row["days"]) == (480, 480, DAYS)
-    assert row["gain"] == pytest.approx(row["log_loss_champion"] - row["log_loss_arm"])
+    assert row["gain"] == pytest.approx(row["loss_champion"] - row["loss_arm"])
     assert row["low"] < row["gain"] < row["high"] < 0
 
 

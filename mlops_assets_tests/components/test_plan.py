@@ -80,13 +80,13 @@ def test_what_runs_lies_between_what_must_and_what_may(home, engine, act, surely
 
 def test_new_days_are_foreseen_to_their_end(home, engine):
     report = Report()
-    engine.arrive(engine.source.days[:2], report)
+    engine.arrive(engine.sources[0].days[:2], report)
     foreseen = plan(engine)
     # The total has no days, and waits for all of them.
     assert counts(foreseen, "rebuild") == {"scaled": 2, "tens": 2}
     assert {step.reasons for step in foreseen.steps} == {("missing",)}
     assert recomputed(engine.settle()) == {"scaled": 2, "tens": 2}
-    engine.arrive(engine.source.days[2:], report)
+    engine.arrive(engine.sources[0].days[2:], report)
     second = plan(engine)
     assert [(step.asset, step.verdict, step.partitions) for step in second.steps] == [
         ("components/scaled", "rebuild", (KEYS[2],)),

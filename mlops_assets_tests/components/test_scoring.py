@@ -11,6 +11,7 @@ from polars.testing import assert_frame_equal
 from mlops_assets.components.ml_product import scoring
 from mlops_assets.components.ml_product.scoring import newest_revision, predict_days
 from mlops_assets.ml.families import FeatureColumns, FitOptions, Labelled, family
+from mlops_assets.ml.targets import BINARY
 from mlops_assets.stores.content import content_hashes
 from mlops_assets.stores.lakehouse import Commit, Lakehouse
 
@@ -18,10 +19,13 @@ DAYS = [date(2013, 8, 1) + timedelta(days=n) for n in range(6)]
 VIEW, PREDICTIONS = "flights/feature_view", "flights/predictions"
 # A declared product takes a code location; of it, scoring reads only this.
 PRODUCT = SimpleNamespace(
-    name="flights", table="flights/{}".format, spine=SimpleNamespace(entity_keys=["date", "flight"])
+    name="flights",
+    table="flights/{}".format,
+    spine=SimpleNamespace(entity_keys=["date", "flight"]),
+    target=BINARY,
 )
-FIRST = SimpleNamespace(version=1, tags={"threshold": "0.4", "family": "logistic_regression"})
-SECOND = SimpleNamespace(version=2, tags=FIRST.tags)
+FIRST = SimpleNamespace(version=1, threshold=0.4, tags={"family": "logistic_regression"})
+SECOND = SimpleNamespace(version=2, threshold=0.4, tags=FIRST.tags)
 
 
 def view(*days, seed=0):
@@ -127,6 +131,7 @@ class Overtaken:
 
     def __init__(self, model, other):
         self._model, self._other = model, other
+        self.target = model.target
 
     def predict(self, rows):
         other, self._other = self._other, None

@@ -9,7 +9,7 @@ from polars.testing import assert_frame_equal
 
 from mlops_assets.components.tables import function_of, table_of
 from mlops_assets.components.tables.examine import examine
-from mlops_assets.defs.nyc_flights import features, flights, raw
+from mlops_assets.defs.nyc_flights import departures, features, flights, raw
 from mlops_assets.defs.nyc_flights.days import DAYS
 from mlops_assets.defs.nyc_flights.expressions import (
     NEW_YORK,
@@ -34,7 +34,12 @@ EDGES = [FIRST, SPRING, date(2013, 4, 18), AUTUMN, LAST]
 KEY = ["date", "carrier", "flight", "origin"]
 DAILY = [raw.flight_schedule, raw.flight_events, raw.weather]
 WHOLE = [raw.planes, raw.airports, raw.airlines, raw.routes]
-FEATURES = [a for a in vars(features).values() if isinstance(a, dg.AssetsDefinition)]
+FEATURES = [
+    asset
+    for module in (features, departures)
+    for asset in vars(module).values()
+    if isinstance(asset, dg.AssetsDefinition)
+]
 
 
 @pytest.fixture

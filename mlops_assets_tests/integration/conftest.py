@@ -18,6 +18,7 @@ import polars as pl
 import pytest
 from dagster.components.core.defs_module import ComponentPath
 
+from mlops_assets.components.arrival_schedule import with_arrival
 from mlops_assets.components.engine import Done, Engine, Report
 from mlops_assets.components.ml_product import declaration as d
 from mlops_assets.components.ml_product.product import Product
@@ -101,6 +102,11 @@ class Flow:
         return dict(event.asset_materialization.metadata)
 
 
+def merged(*parts: dg.Definitions) -> dg.Definitions:
+    """Some of the graph as a whole, with the schedules by which days arrive."""
+    return with_arrival(dg.Definitions.merge(*parts))
+
+
 @contextmanager
 def opened(home: Path, **changes: object) -> Iterator[Flow]:
     """The real flight_delays with small settings, `changes` on top, bound to `home`."""
@@ -113,7 +119,7 @@ def opened(home: Path, **changes: object) -> Iterator[Flow]:
         tree = dg.ComponentTree.for_project(repository())
         declared = tree.load_component("flight_delays").model_copy(update=SMALL | changes)
         path = ComponentPath.from_path(tree.defs_module_path / "flight_delays")
-        definitions = dg.Definitions.merge(
+        definitions = merged(
             tree.build_defs_at_path("nyc_flights"),
             tree.build_defs_at_path("platform"),
             declared.build_defs(tree.load_context.for_component_loc(path)),

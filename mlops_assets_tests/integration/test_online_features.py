@@ -71,7 +71,7 @@ def made(report):
 
 def requests(flow, first, last):
     """What a caller knows of each flight of some days."""
-    asked = [n for n, field in flow.product.serving.request.items() if field.required]
+    asked = [n for n, field in flow.product.request.items() if field.required]
     planned = flow.lakehouse.scan(flow.product.spine.table, first=first, last=last)
     return planned.select("date", *asked).collect()
 

@@ -184,7 +184,7 @@ def test_an_online_answer_is_traced_to_the_same_number(asked):
     found = trace(flow.lakehouse, flow.registry, flow.product, answer["prediction_id"])
     champion = flow.registry.champion(flow.product.name)
     assert (found.path, found.same, found.features_differing) == ("online", True, {})
-    assert found.probability_again == pytest.approx(answer["probability"], abs=1e-6)
+    assert found.computed_again == pytest.approx(answer["probability"], abs=1e-6)
     assert (found.model["version"], found.model["digest"]) == (champion.version, champion.digest)
     assert found.training_set["flight_delays/training_set"] == 0
     assert {gate["gate"] for gate in found.gates} >= {"leak_suspect", "answers_as_batch"}

@@ -121,7 +121,7 @@ def test_the_daemon_makes_what_is_missing_and_a_killed_run_anew(
 @pytest.mark.slow
 def test_what_looks_for_work_is_on_and_says_why_it_finds_none(ui: Served) -> None:
     assert _states(ui, "sensors")["automation"] == "RUNNING"
-    assert _states(ui, "schedules")["next_day"] == "STOPPED"
+    assert _states(ui, "schedules")["nyc_flights_next_day"] == "STOPPED"
     wait_for(lambda: len(_looks(ui)) == 3)
     waiting = f"no closed segment waits in {ui.home / 'requests'}"
     assert _looks(ui) == {

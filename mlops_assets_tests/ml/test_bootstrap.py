@@ -1,6 +1,6 @@
 """bootstrap.py: the weighted areas against scikit-learn, and intervals that behave."""
 
-from datetime import date, timedelta
+from datetime import date
 
 import numpy as np
 import polars as pl
@@ -13,7 +13,6 @@ from mlops_assets.ml.bootstrap import (
     RankedScores,
     bootstrap_metrics,
     paired_gain,
-    segment_metrics,
 )
 
 ROWS, DAYS = 4_000, 40
@@ -132,51 +131,3 @@ def test_a_gain_on_unsound_input_is_refused(scored):
         paired_gain(label, probability, probability, day, "accuracy")
     with pytest.raises(ValueError, match="need both classes"):
         paired_gain(np.zeros(ROWS), probability, probability, day, "auc")
-
-
-def segmented():
-    rng = np.random.default_rng(5)
-    day = [date(2013, 8, 1) + timedelta(days=int(d)) for d in rng.integers(0, 20, 600)]
-    return pl.DataFrame(
-        {
-            "label": rng.random(600) < 0.2,
-            "probability": rng.random(600),
-            "day": day,
-            "carrier": rng.choice(["AA", "UA", "WN"], 600),
-        }
-    )
-
-
-def test_segments_have_their_figures_and_intervals():
-    frame = segmented()
-    found = segment_metrics(frame, ["carrier"])
-    assert found["value"].to_list() == ["AA", "UA", "WN"]
-    assert found["rows"].sum() == 600
-    part = frame.filter(carrier="UA")
-    row = found.row(1, named=True)
-    assert row["auc"] == pytest.approx(roc_auc_score(part["label"], part["probability"]))
-    assert row["auc_low"] < row["auc"] < row["auc_high"]
-    assert row["brier_low"] < row["brier"] < row["brier_high"]
-
-
-def test_small_segments_have_null_for_what_is_undefined():
-    frame = (
-        segmented()
-        .head(3)
-        .with_columns(
-            label=pl.Series([1, 0, 1]),
-            day=pl.Series([1, 1, 2]),
-            carrier=pl.Series(["AA", "AA", None]),
-        )
-    )
-    one_day, one_row = segment_metrics(frame, ["carrier"]).iter_rows(named=True)
-    assert one_day["auc"] in (0.0, 1.0)
-    assert one_day["auc_low"] is one_day["log_loss_low"] is None
-    assert one_row["value"] == "(missing)"
-    assert one_row["auc"] is None
-    assert one_row["log_loss"] > 0
-
-
-def test_segments_of_a_missing_column_are_refused():
-    with pytest.raises(ValueError, match=r"columns \['origin'\] are missing"):
-        segment_metrics(segmented(), ["origin"])

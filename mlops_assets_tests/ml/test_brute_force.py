@@ -13,7 +13,8 @@ from mlops_assets.ml.point_in_time import Latest, Trailing, look_up
 from mlops_assets.ml.row_gates import differing
 
 HOUR = timedelta(hours=1)
-TRAILING = Trailing(("carrier",), "c", {"late": ("late", "all")}, {"6h": 6 * HOUR, "1d": 24 * HOUR})
+WINDOWS = {"6h": 6 * HOUR, "1d": 24 * HOUR}
+TRAILING = Trailing(("carrier",), "c", {"late": ("late", "all"), "sum": ("late", None)}, WINDOWS)
 LATEST = Latest(("carrier",), {"wind": "speed"}, ttl=3 * HOUR)
 RANDOM = np.random.default_rng(3)
 

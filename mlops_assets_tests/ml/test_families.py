@@ -27,7 +27,7 @@ from mlops_assets.ml.families.encoded import EncodedModel
 from mlops_assets.ml.families.encoders import Encoder
 from mlops_assets.ml.metrics import binary_metrics
 
-FAMILIES = families()
+FAMILIES = tuple(name for name in families() if "binary" in family(name).tasks)
 ON_GPU = ("embedding_mlp", "xgboost")
 PICKLE = b"\x80"
 COLUMNS = FeatureColumns(
@@ -90,13 +90,10 @@ def folder(model, tmp_path):
 
 
 def test_the_families_are_the_files_of_the_folder():
-    assert FAMILIES == (
-        "embedding_mlp",
-        "hist_gradient_boosting",
-        "logistic_regression",
-        "xgboost",
+    assert {"embedding_mlp", "hist_gradient_boosting", "logistic_regression", "xgboost"} <= set(
+        FAMILIES
     )
-    assert all(family(name).name == name for name in FAMILIES)
+    assert all(family(name).name == name for name in families())
 
 
 def test_listing_imports_no_model_library():
@@ -315,7 +312,7 @@ def test_a_folder_with_files_is_not_written_to(folder, model):
 
 def test_skops_loads_trusted_types_only(tmp_path):
     model = fit("hist_gradient_boosting")
-    strange = dataclasses.replace(model, classifier=COLUMNS)
+    strange = dataclasses.replace(model, estimator=COLUMNS)
     save_model(strange, tmp_path / "model")
     with pytest.raises(ModelFileError, match=r"types not trusted: .*FeatureColumns"):
         load_model(tmp_path / "model")
@@ -333,7 +330,7 @@ def test_fits_without_validation_rows_or_with_one_kind_of_column(name):
     for columns in (FeatureColumns(("wind",), ()), FeatureColumns((), ("carrier", "nobody"))):
         model = family(name).fit(TRAIN, None, columns, QUICK[name], FitOptions(threads=1))
         assert np.isfinite(model.predict(TEST.frame)).all()
-        assert "valid_log_loss" not in model.description()
+        assert "valid_loss" not in model.description()
 
 
 @pytest.mark.parametrize("name", sorted(set(FAMILIES) - {"logistic_regression"}))
@@ -353,7 +350,7 @@ def test_stops_early_and_tells(name):
 def test_the_best_round_is_kept(name):
     model = fit(name)
     judged = binary_metrics(VALID.label, model.predict(VALID.frame), 0.5)
-    assert judged.log_loss == pytest.approx(model.description()["valid_log_loss"], abs=1e-5)
+    assert judged.log_loss == pytest.approx(model.description()["valid_loss"], abs=1e-5)
 
 
 @pytest.mark.parametrize("name", FAMILIES)
@@ -421,7 +418,7 @@ def test_a_prediction_that_is_no_number_raises():
     class Diverged(EncodedModel):
         family = "diverged"
 
-        def probability(self, frame):
+        def score(self, frame):
             return np.full(frame.height, np.nan, dtype=np.float32)
 
         def save_weights(self, folder): ...

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
+from pydantic import TypeAdapter
 
 from mlops_assets.ml.online import Reader, key_of, microseconds
 from mlops_assets.ml.online_pack import pack
@@ -19,7 +20,9 @@ from mlops_assets.ml.point_in_time import (
     Trailing,
     look_up,
 )
+from mlops_assets.ml.serving_contract import LookUp, look_ups
 
+LookUps = TypeAdapter(tuple[tuple[str, LookUp], ...])
 KEYS = ("carrier", "flight")
 TIME = pl.Datetime("us", "UTC")
 HOUR = timedelta(hours=1)
@@ -29,7 +32,11 @@ TABLE = {"carrier": pl.String, "flight": pl.Int64, EVENT_TIME: TIME, AVAILABLE_A
 SPINE = {"carrier": pl.String, "flight": pl.Int64, PREDICTION_TIME: TIME}
 SUMS = {"late": pl.Int64, "arrivals": pl.Int64, "delay": pl.Int16}
 VALUES = {"x": pl.Int64, "y": pl.Float64, "text": pl.String, "at": TIME, "yes": pl.Boolean}
-RATIOS = {"late_rate": ("late", "arrivals"), "mean_delay": ("delay", "arrivals")}
+RATIOS = {
+    "late_rate": ("late", "arrivals"),
+    "mean_delay": ("delay", "arrivals"),
+    "delay": ("delay", None),
+}
 WINDOWS = {"2h": 2 * HOUR, "1d": 24 * HOUR, "just": timedelta(microseconds=1)}
 MOMENTS = [*range(0, 72 * 3600, 1800)]
 LONG = st.integers(-(2**63), 2**63 - 1)
@@ -116,6 +123,15 @@ def test_a_trailing_window_read_online_is_the_one_read_offline(spine, table, chu
 def test_the_latest_row_read_online_is_the_one_read_offline(spine, table, ttl, chunk_rows):
     columns = {"a": "x", "b": "y", "c": "text", "d": "at", "e": "yes"}
     assert_same(spine, table, Latest(KEYS, columns, ttl), chunk_rows)
+
+
+def test_definitions_survive_the_contract():
+    definitions = {
+        "d/trailing": Trailing(KEYS, "p", RATIOS, WINDOWS),
+        "d/latest": Latest(KEYS, {"a": "x"}, 2 * HOUR),
+    }
+    stored = LookUps.validate_json(LookUps.dump_json(look_ups(definitions)))
+    assert {table: each.definition() for table, each in stored} == definitions
 
 
 @given(st.lists(st.tuples(st.text(), st.text() | LONG), min_size=2, max_size=2))

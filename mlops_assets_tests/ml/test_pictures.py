@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 from PIL import Image
 
-from mlops_assets.ml.bootstrap import segment_metrics
+from mlops_assets.ml.evaluation_pictures import evaluation_pictures
 from mlops_assets.ml.pictures import (
     Curves,
     by_month_picture,
@@ -16,6 +16,8 @@ from mlops_assets.ml.pictures import (
     evaluation_picture,
     line_picture,
 )
+from mlops_assets.ml.segments import MONTH, segment_metrics
+from mlops_assets.ml.targets import Multiclass, Regression
 
 MOST_BYTES = 60_000
 RNG = np.random.default_rng(8)
@@ -43,11 +45,28 @@ def test_curves_need_both_classes():
         Curves.of(np.zeros(4_000), CHANCE)
 
 
+@pytest.mark.parametrize("target", [Multiclass(classes=("a", "ß ?", "c")), Regression()])
+def test_each_task_has_its_pictures(target):
+    rows = len(LABEL)
+    if target.task == "regression":
+        label, scores = pl.Series(CHANCE * 7), CHANCE * 6 + 1
+    else:
+        label = pl.Series(RNG.choice(target.classes, rows))
+        scores = RNG.dirichlet((1, 1, 1), rows)
+    day = np.arange(rows) % 20
+    frame = pl.DataFrame({"label": label, "day": day, MONTH: day // 10})
+    segments = segment_metrics(frame, scores, target, [MONTH])
+    found = evaluation_pictures(target, label, {"candidate": scores, "baseline": scores}, segments)
+    assert len(found) == 2
+    for picture in found.values():
+        assert_picture(picture)
+
+
 def test_months_show_their_intervals_or_their_want():
     month = np.array(["08", "09"])[np.arange(4_000) % 2]
     day = np.arange(4_000) % 20
     frame = pl.DataFrame({"label": LABEL, "probability": CHANCE, "day": day, "month": month})
-    segments = segment_metrics(frame, ["month"])
+    segments = segment_metrics(frame, CHANCE, segments=["month"])
     assert_picture(by_month_picture(segments))
     unbounded = segments.with_columns(auc_low=pl.lit(None), auc_high=pl.lit(None))
     assert_picture(by_month_picture(unbounded))

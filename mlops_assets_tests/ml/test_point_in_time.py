@@ -29,7 +29,11 @@ SPINE = {"row": pl.Int64, "carrier": pl.String, "origin": pl.String, PREDICTION_
 TABLE = {"carrier": pl.String, "origin": pl.String, EVENT_TIME: TIME, AVAILABLE_AT: TIME}
 SUMS = {"late": pl.Int64, "arrivals": pl.Int64, "delay": pl.Int64}
 
-RATIOS = {"late_rate": ("late", "arrivals"), "mean_delay": ("delay", "arrivals")}
+RATIOS = {
+    "late_rate": ("late", "arrivals"),
+    "mean_delay": ("delay", "arrivals"),
+    "delay": ("delay", None),
+}
 LATENESS = st.integers(-1, 4)
 WINDOWS = {"2h": 2 * HOUR, "5h": 5 * HOUR}
 
@@ -92,7 +96,9 @@ def latest_by_definition(asked, table, ttl):
 def ratio_by_definition(asked, table, above, below, window):
     begin = asked[PREDICTION_TIME] - window
     rows = [r for r in known(asked, table) if r[AVAILABLE_AT] > begin]
-    numerator, denominator = (sum(r[c] or 0 for r in rows) for c in (above, below))
+    numerator, denominator = (sum(r[c] or 0 for r in rows if c) for c in (above, below))
+    if below is None:
+        return None if None in asked.values() else numerator
     return numerator / denominator if denominator > 0 else None
 
 
@@ -106,14 +112,14 @@ def test_latest_is_the_newest_row_that_was_available_and_is_fresh(spine, table, 
 
 @settings(max_examples=150, deadline=None)
 @given(spines(), sums())
-def test_trailing_is_the_ratio_of_sums_over_the_half_open_window(spine, table):
+def test_trailing_is_the_sum_or_ratio_over_the_half_open_window(spine, table):
     definition = Trailing(KEYS, "route", RATIOS, WINDOWS)
     found = look_up(spine, table.lazy(), definition)
     expected = spine.with_columns(
         pl.Series(
             f"route_{stem}_{label}",
             [ratio_by_definition(r, table, *pair, window) for r in spine.iter_rows(named=True)],
-            pl.Float64,
+            pl.Float64 if pair[1] else pl.Int64,
         )
         for label, window in WINDOWS.items()
         for stem, pair in RATIOS.items()
@@ -133,6 +139,7 @@ def test_the_window_is_open_at_its_begin_and_closed_at_its_end(minutes_after, in
     found = look_up(spine, table.lazy(), Trailing(KEYS, "route", RATIOS, {"2h": 2 * HOUR}))
     assert found["route_late_rate_2h"].item() == (0.5 if inside else None)
     assert found["route_mean_delay_2h"].item() == (4.0 if inside else None)
+    assert found["route_delay_2h"].item() == (8 if inside else 0)
 
 
 def test_what_is_known_before_its_time_is_fresh():
@@ -219,6 +226,7 @@ def test_a_row_without_a_time_is_never_known_and_one_asked_at_no_time_knows_noth
     spine = pl.DataFrame(asked, schema=SPINE, orient="row")
     found = look_up(spine, table.lazy(), Trailing(KEYS, "route", RATIOS, WINDOWS))
     assert found["route_mean_delay_2h"].to_list() == [5.0, None]
+    assert found["route_delay_2h"].to_list() == [5, None]
     found = look_up(spine, table.lazy(), Latest(KEYS, {"value": "delay"}))
     assert found["value"].to_list() == [5, None]
 

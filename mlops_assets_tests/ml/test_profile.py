@@ -92,3 +92,9 @@ def test_a_label_that_cannot_be_one_is_refused(frame, label, says):
 def test_an_empty_table_is_refused(frame):
     with pytest.raises(ValueError, match="no rows"):
         profile(frame.clear())
+
+
+@pytest.mark.parametrize("name", ["count", "value", "label", "bin", "select"])
+def test_a_column_may_have_any_name(name):
+    frame = pl.DataFrame({name: ["a", "a", "b"], "y": [0, 1, 1]})
+    assert profile(frame, "y").row(0, named=True)["usual"] == "a (67%)"

@@ -52,7 +52,9 @@ def loss(rows: pl.DataFrame, evaluated: float | None = 0.5) -> signals.Signal:
 
 
 def rate(rows: pl.DataFrame, trained: float) -> signals.Signal:
-    return signals.label_rate(rows, WATCH, window=14, trained=trained, limit=0.05)
+    return signals.label_rate(
+        rows, WATCH, window=14, level=signals.Level("base_rate", trained), limit=0.05
+    )
 
 
 @pytest.mark.parametrize("off", [0.04, -0.04])
@@ -86,6 +88,20 @@ def test_label_rate():
     assert not rate(performance(), trained=0.22).fired
     assert rate(performance(), trained=0.35).fired
     assert rate(performance(), trained=0.10).fired
+
+
+def test_the_level_of_numbers_is_judged_by_its_own_size():
+    rows = performance().with_columns(
+        mean_label=pl.col("base_rate") * -1000, mean_prediction=pl.col("base_rate") * -1040
+    )
+    level = signals.Level("mean_label", -200.0, 200.0)
+    found = signals.calibration_bias(rows, WATCH, window=14, level=level, limit=0.03)
+    assert (found.fired, found.value) == (True, pytest.approx(-0.04, rel=0.3))
+    moved = signals.label_rate(rows, WATCH, window=14, level=level, limit=0.05)
+    assert moved.value == pytest.approx(-0.1, abs=0.1)
+    classes = signals.Level("accuracy", None)
+    unjudged = signals.label_rate(rows, WATCH, window=14, level=classes, limit=0.05)
+    assert (unjudged.fired, unjudged.value) == (False, None)
 
 
 def test_prediction_drift():

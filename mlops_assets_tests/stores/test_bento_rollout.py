@@ -28,6 +28,7 @@ pytestmark = pytest.mark.slow
 ASKED = [json.dumps(request).encode() for request in requests()]
 HEADERS = {"Content-Type": "application/json"}
 SWAP_SECONDS = 5.0
+SWAP = "mlops_swap_seconds "
 
 
 @pytest.fixture(scope="module")
@@ -124,7 +125,7 @@ class Callers:
             assert time.monotonic() < end
             time.sleep(0.01)
 
-    def wait_for(self, version, seconds=SWAP_SECONDS + 5):
+    def wait_for(self, version, seconds=60.0):
         """Seconds until an answer is of the version."""
         begun, seen = time.monotonic(), len(self.answers)
         while time.monotonic() - begun < seconds:
@@ -152,6 +153,12 @@ def post(rollout, body=ASKED[0]):
     return found
 
 
+def swap_seconds(rollout):
+    """How long the last takeover can have taken at most, by the server's own clock."""
+    (line,) = [x for x in get(rollout, "/metrics")[1].splitlines() if x.startswith(SWAP)]
+    return float(line.split()[1])
+
+
 def logged(log, since=0.0):
     """Records of what was received since a time, of segments that are still written too."""
     paths = [*closed_segments(log, PRODUCT), *(log / PRODUCT).glob("*.open")]
@@ -166,7 +173,8 @@ def test_a_promotion_is_taken_over_and_rolled_back_under_load_without_a_failed_r
     with Callers(rollout.port) as callers:
         for version in (2, 1, 2):
             world.models.set_alias(PRODUCT, CHAMPION, version)
-            assert callers.wait_for(version) < SWAP_SECONDS + 2
+            callers.wait_for(version)
+            assert 0 < swap_seconds(rollout) < SWAP_SECONDS
         # The alias may name what nobody promoted; it is not loaded.
         world.models.set_alias(PRODUCT, CHAMPION, 3)
         time.sleep(3)
@@ -174,6 +182,10 @@ def test_a_promotion_is_taken_over_and_rolled_back_under_load_without_a_failed_r
         time.sleep(0.5)
         assert {a["model_version"] for a in callers.answers[before:]} == {2}
         assert "mlops_swaps_refused_total 1.0" in get(rollout, "/metrics")[1]
+        # Once it names another, that is not made to wait.
+        world.models.set_alias(PRODUCT, CHAMPION, 1)
+        callers.wait_for(1)
+        assert 0 < swap_seconds(rollout) < SWAP_SECONDS
     assert (callers.refused, callers.cut) == ([], 0)
     told = {answer["prediction_id"]: answer["model_version"] for answer in callers.answers}
     assert len(told) == len(callers.answers)

@@ -19,7 +19,7 @@ import polars as pl
 import psutil
 import pytest
 
-from mlops_assets.ml.families import ModelFileError, families, load_model
+from mlops_assets.ml.families import ModelFileError, families, family, load_model
 from mlops_assets.stores.bento_server import RequestRefused
 from mlops_assets.stores.bento_source import source_files, source_version
 from mlops_assets.stores.bento_store import BentoError, BentoStore
@@ -34,30 +34,15 @@ from mlops_assets_tests.late_flights import (
     saved,
     trial,
 )
+from mlops_assets_tests.stores.conftest import build
 
-LABELS = {"run_id": "a1b2", "product": PRODUCT}
 TOKEN = "a-token-of-the-tests"
 ASKED = requests()
 
 
 @pytest.fixture(scope="module")
-def model_folder(tmp_path_factory):
-    return saved(tmp_path_factory.mktemp("model") / "model")
-
-
-@pytest.fixture(scope="module")
 def model(model_folder):
     return load_model(model_folder)
-
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory):
-    return BentoStore(tmp_path_factory.mktemp("bentos"))
-
-
-@pytest.fixture(scope="module")
-def bento(store, model_folder):
-    return build(store, model_folder)
 
 
 @pytest.fixture(scope="module")
@@ -69,12 +54,6 @@ def settings(tmp_path_factory):
 def server(store, bento, settings):
     with store.serve(bento.tag, settings) as running:
         yield running
-
-
-def build(store, model_folder, said=None):
-    return store.build(
-        name=PRODUCT, model_folder=model_folder, contract=said or contract(), labels=LABELS
-    )
 
 
 def copied(bento, home):
@@ -139,7 +118,7 @@ def test_only_what_serving_needs_goes_in(model_folder):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", families())
+@pytest.mark.parametrize("name", [n for n in families() if "binary" in family(n).tasks])
 def test_what_goes_in_suffices(name, tmp_path):
     """Each module comes from the Bento's sources when only those and the packages are there."""
     for path, content in source_files(saved(tmp_path / "model", name), contract())[0].items():

@@ -40,7 +40,7 @@ def offline_features(
         KeyError: a table that the generation, `known`, does not hold.
     """
     schema = store.schema(product.spine.table)
-    types = {name: schema[name] for name in product.serving.request}
+    types = {name: schema[name] for name in product.request}
     asked = requests_frame(rows["request"].to_list(), types)
     found = offline(
         store, asked, online_spine(product), product.module.spine, product.definitions, known

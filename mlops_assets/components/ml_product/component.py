@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import Any, Literal
 
 import dagster as dg
 from dagster.components.core.decl import YamlDecl
@@ -44,6 +45,7 @@ from mlops_assets.components.ml_product.shadow import shadow_asset
 from mlops_assets.components.ml_product.skew import skew_asset
 from mlops_assets.components.ml_product.training import fit_asset
 from mlops_assets.components.ml_product.training_set import training_set
+from mlops_assets.components.scaffold.scaffolder import MLProductScaffolder
 
 
 class Attributes(BaseModel):
@@ -63,17 +65,31 @@ class Attributes(BaseModel):
         return schema | {"properties": described, "additionalProperties": True, "required": []}
 
 
+@dg.scaffold_with(MLProductScaffolder)
 class MLProduct(dg.Component, dg.Model):
     """A prediction problem: what to predict, from what, how well, and when to say yes."""
 
     description: str = Field(description="The question that a prediction answers.")
     owners: list[str] = Field(default=[], description="Teams (team:NAME) or e-mail addresses.")
-    problem: str = Field(description="Python module with DAYS, spine(...) and label(...).")
+    problem: str = Field(
+        default="",
+        description="Python module with DAYS, spine(...) and label(...), where columns alone"
+        " (spine.time, label.column) do not say it.",
+    )
+    task: Literal["binary", "multiclass", "regression"] = Field(
+        default="binary", description="What kind of label it is."
+    )
     spine: d.Spine = Field(description="The rows to predict.")
     label: d.Label = Field(description="What is to be predicted.")
     features: d.Features = Field(description="What the model reads.")
     training: d.Training = Field(description="How a candidate comes about.")
+    evaluation: d.Evaluation = Field(
+        default=d.Evaluation(), description="What the report on a candidate shows."
+    )
     gates: d.Gates = Field(default=d.Gates(), description="What a candidate must meet.")
+    compliance: d.Compliance = Field(
+        default=d.Compliance(), description="What is asked of people's data and of licences."
+    )
     serving: d.Serving = Field(default=d.Serving(), description="What the served model may cost.")
     promotion: d.Promotion = Field(default=d.Promotion(), description="Who says yes.")
     monitoring: d.Monitoring = Field(default=d.Monitoring(), description="What is watched.")
@@ -92,6 +108,7 @@ class MLProduct(dg.Component, dg.Model):
         Raises:
             BrokenDeclaration: with everything that is wrong.
         """
+        tables_beside(context)
         given = (
             context.resolution_context.resolve_value(attributes.model_dump()) if attributes else {}
         )
@@ -103,22 +120,29 @@ class MLProduct(dg.Component, dg.Model):
 
     def product(self, name: str) -> Product:
         """The declaration under its name; what it lacks is empty."""
-        declared = {f.name: getattr(self, f.name, "") for f in fields(Product) if f.name != "name"}
-        return Product(name=name, **declared | {"owners": tuple(declared["owners"])})
+        names = (f.name for f in fields(Product) if f.name != "name")
+        declared: dict[str, Any] = {name: getattr(self, name, "") for name in names}
+        label, table = declared["label"], getattr(declared["spine"], "table", None)
+        if table and getattr(label, "table", None) == "":
+            label = label.model_copy(update={"table": table})
+        return Product(
+            name=name, **declared | {"owners": tuple(declared["owners"]), "label": label}
+        )
 
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
         """The assets of the product that its folder names, stage by stage."""
         product = PRODUCTS[context.path.name] = self.product(context.path.name)
-        fits = (*product.training.families, product.training.baseline)
         retrain, consider, roll_back, ship = (
             retrain_job(product), consider_job(product), rollback_job(product),
             requests_job(product),
         )  # fmt: skip
+        beside = dg.load_assets_from_modules(tables_beside(context))
         return dg.Definitions(
             assets=[
+                *beside,
                 feature_view(product),
                 training_set(product),
-                *(fit_asset(product, family) for family in fits),
+                *(fit_asset(product, family) for family in product.fits),
                 leaderboard_asset(product),
                 candidate_asset(product),
                 evaluation_asset(product),
@@ -152,6 +176,19 @@ class MLProduct(dg.Component, dg.Model):
                 requests_sensor(product, ship),
             ],
         )
+
+
+_NO_TABLES = {"__init__", "problem", "expressions"}
+"""Modules of a product's folder that declare no tables."""
+
+
+def tables_beside(context: dg.ComponentLoadContext) -> list[ModuleType]:
+    """The Python modules of the product's own folder, which declare its tables."""
+    return [
+        context.load_defs_relative_python_module(path)
+        for path in sorted(context.path.glob("*.py"))
+        if path.stem not in _NO_TABLES and not path.stem.startswith("test_")
+    ]
 
 
 def _namesakes(context: dg.ComponentLoadContext) -> Iterator[Finding]:

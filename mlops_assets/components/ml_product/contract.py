@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, Literal
 
 import dagster as dg
@@ -9,16 +10,22 @@ import dataframely as dy
 
 from mlops_assets.components.ml_product import declaration as d
 from mlops_assets.components.ml_product.product import Product
-from mlops_assets.ml.serving_contract import Contract, RequestField, look_ups
+from mlops_assets.ml.serving_contract import Contract, RequestField, clock_of_rows, look_ups
 from mlops_assets.stores.model_registry import ModelVersion
 
-KINDS: dict[type[dy.Column], Literal["string", "integer", "number", "datetime"]] = {
+Kind = Literal["string", "integer", "number", "datetime", "boolean"]
+
+KINDS: dict[type[dy.Column], Kind] = {
     dy.String: "string",
     dy.Integer: "integer",
     dy.Int64: "integer",
     dy.Float: "number",
     dy.Float64: "number",
     dy.Datetime: "datetime",
+    dy.Bool: "boolean",
+    dy.Enum: "string",
+    **dict.fromkeys((dy.Int8, dy.Int16, dy.Int32, dy.UInt8, dy.UInt16, dy.UInt32), "integer"),
+    dy.Float32: "number",
 }
 """Types of a column that a request can have."""
 
@@ -29,7 +36,7 @@ def contract_of(product: Product, version: ModelVersion) -> Contract:
     Raises:
         dagster.Failure: the declaration does not say what a caller gives.
     """
-    if not product.serving.request or not product.serving.on_demand:
+    if product.problem and not (product.serving.request and product.serving.on_demand):
         raise dg.Failure(
             f"{product.name}: `serving` in its defs.yaml declares no request and on_demand, so that"
             " nothing can be asked; docs/serving.md says how.",
@@ -38,14 +45,15 @@ def contract_of(product: Product, version: ModelVersion) -> Contract:
     return Contract(
         product=product.name,
         model_version=str(version.version),
-        task="binary",
+        task=product.target.task,
         family=version.tags["family"],
-        threshold=float(version.tags["threshold"]),
+        threshold=version.threshold,
         device=product.serving.device,
         numeric=product.columns.numeric,
         categorical=product.columns.categorical,
         request=request_fields(product),
-        on_demand=product.serving.on_demand,
+        on_demand=product.serving.on_demand if product.problem else "",
+        clock=None if product.problem else clock_of_rows(product.clock),
         spine_table=product.spine.table,
         entity_keys=tuple(product.spine.entity_keys),
         lookups=look_ups(product.definitions),
@@ -64,7 +72,7 @@ def request_fields(product: Product) -> tuple[RequestField, ...]:
         raise LookupError(f"{product.spine.table}: its columns are not declared")
     columns = contract.columns()
     return tuple(
-        _field(name, declared, columns[name]) for name, declared in product.serving.request.items()
+        _field(name, declared, columns[name]) for name, declared in product.request.items()
     )
 
 
@@ -79,10 +87,17 @@ def _field(name: str, declared: d.RequestField, column: Any) -> RequestField:
         description=declared.description,
         example=declared.example,
         required=declared.required,
-        pattern=getattr(column, "regex", None),
+        pattern=_pattern(column),
         least=_number(column, "min"),
         most=_number(column, "max"),
     )
+
+
+def _pattern(column: Any) -> str | None:
+    if isinstance(column, dy.Enum):
+        return f"^({'|'.join(re.escape(str(name)) for name in column.categories)})$"
+    pattern: str | None = getattr(column, "regex", None)
+    return pattern
 
 
 def _number(column: Any, name: str) -> float | None:

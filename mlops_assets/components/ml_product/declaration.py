@@ -28,29 +28,50 @@ class Part(dg.Model):
 class Spine(Part):
     """The rows to predict."""
 
-    table: str = Field(description="Raw table that holds them, domain/table.")
+    table: str = Field(description="Table that holds them, domain/table.")
     entity_keys: list[str] = Field(
         min_length=1, description="Columns that identify a row; `date` is its day."
     )
+    time: str = Field(
+        default="",
+        description="Column (UTC) of the moment that a row speaks of, where no `problem` says it;"
+        " empty for a table without a clock.",
+    )
     lead_hours: float = Field(
-        gt=0, description="Hours between the prediction and the row's own time."
+        default=0, ge=0, description="Hours between the prediction and the row's own time."
     )
 
 
 class Label(Part):
     """What is to be predicted."""
 
-    table: str = Field(description="Raw table that the label is read from, domain/table.")
+    table: str = Field(
+        default="",
+        description="Table that the label is read from, domain/table; the spine's where empty.",
+    )
+    column: str = Field(
+        default="", description="Its column that is the label, where no `problem` says it."
+    )
+    positive: str | int | float | bool | None = Field(
+        default=None,
+        description="Of a binary task: the value that counts as 1; all others count as 0.",
+    )
     known_after_days: int = Field(
-        ge=0, description="Local days after a row's day by which its label is known."
+        default=0, ge=0, description="Local days after a row's day by which its label is known."
     )
 
 
 class Features(Part):
     """What the model reads."""
 
-    declared_in: str = Field(description="Python module that declares the feature tables.")
-    tables: list[str] = Field(description="Feature tables, domain/table; all their features.")
+    declared_in: str = Field(
+        default="",
+        description="Python module that declares the feature tables; where empty, the module"
+        " features of each table's domain.",
+    )
+    tables: list[str] = Field(
+        default=[], description="Feature tables, domain/table; all their features."
+    )
     numeric: list[str] = Field(default=[], description="Numeric columns of the spine.")
     categorical: list[str] = Field(default=[], description="Categorical columns of the spine.")
 
@@ -82,16 +103,28 @@ class Training(Part):
         min_length=1,
         description="Families that compete; each is a file in ml/families/.",
     )
-    baseline: str = Field(
-        default="logistic_regression", description="Family that every candidate must beat, untuned."
+    baseline: str | list[str] = Field(
+        default=[],
+        description="Family or families that every candidate must beat, untuned; of several the"
+        " best on the validation days counts. Where empty, logistic_regression or"
+        " linear_regression.",
+    )
+    params: dict[str, dict[str, Any]] = Field(
+        default={}, description="Family to parameters that differ from its defaults."
     )
     metric: str = Field(
-        default="log_loss",
-        description="What families are compared by and gates judge; a binary task has log_loss.",
+        default="",
+        description="The loss that families are compared by and gates judge. Of a regression"
+        " squared_error (where empty), absolute_error or poisson_deviance; else log_loss.",
+    )
+    compute: Literal["standard", "high_memory", "gpu"] = Field(
+        default="standard",
+        description="Where fits run, as the tag `compute` of their assets; a deployment binds it.",
     )
     search: Search = Field(default=Search(), description="Budget of the search.")
     threshold: Literal["f1", "accuracy", "youden"] = Field(
-        default="f1", description="What the decision threshold maximizes on the validation days."
+        default="f1",
+        description="Of a binary task: what the decision threshold maximizes (validation days).",
     )
     seed: int = Field(default=7, description="Seed of searches and fits.")
     min_rows: int = Field(
@@ -122,23 +155,48 @@ class Gates(Part):
     """The numbers that a candidate must meet, on rows that neither model was trained on."""
 
     min_gain_over_baseline: float = Field(
-        default=0.0, description="Lower bound of the paired log-loss gain over the baseline (nats)."
+        default=0.0,
+        description="Lower bound of the paired gain over the baseline: nats of log loss, of a"
+        " regression a share of the baseline's loss.",
     )
-    champion_margin: float = Field(
-        default=0.002, ge=0, description="Nats of log loss that it may be worse than the champion."
+    champion_margin: float | None = Field(
+        default=None,
+        ge=0,
+        description="By how much it may be worse than the champion: nats of log loss (.002 where"
+        " empty; of several classes .01), of a regression a share of the champion's loss (.02).",
     )
     leak_auc: float = Field(
-        default=0.82, gt=0.5, le=1, description="AUC from which on a leak is suspected."
+        default=0.99,
+        gt=0.5,
+        le=1,
+        description="AUC from which on a leak is suspected; of several classes their mean.",
+    )
+    leak_explained: float = Field(
+        default=0.99,
+        gt=0,
+        le=1,
+        description="Of a regression: share of the mean's loss that is explained, from which on a"
+        " leak is suspected.",
     )
     min_calibration_slope: float = Field(
         default=0.7,
         gt=0,
         lt=1,
-        description="Least slope of the outcomes on the model's log-odds (lower bound); 1 is as"
-        " sure as it may be, 0.5 is twice too sure.",
+        description="Least slope of the outcomes on the model's log-odds, or numbers (lower bound);"
+        " 1 is as sure as it may be, 0.5 is twice too sure.",
     )
-    min_rows: int = Field(default=5_000, ge=1, description="Least rows to be judged on.")
+    min_rows: int = Field(default=500, ge=1, description="Least rows to be judged on.")
     min_days: int = Field(default=14, ge=2, description="Least days to be judged on.")
+
+
+class Evaluation(Part):
+    """What the report on a candidate shows."""
+
+    segments: list[str] | None = Field(
+        default=None,
+        description="Categorical columns by which the figures are split, beside the month; all of"
+        " the model's where empty. Of each the most frequent values.",
+    )
 
 
 class RequestField(Part):
@@ -146,7 +204,7 @@ class RequestField(Part):
 
     description: str = Field(default="", description="What it is, for the endpoint's document.")
     unit: str = Field(default="", description="Unit in words, as miles; empty where it has none.")
-    example: str | int | float = Field(description="A value that stands in the document.")
+    example: str | bool | int | float = Field(description="A value that stands in the document.")
     required: bool = Field(
         default=True, description="Given by the caller; if not, looked up in the spine's table."
     )
@@ -157,12 +215,13 @@ class Serving(Part):
 
     request: dict[str, RequestField] = Field(
         default={},
-        description="Columns of the spine's table that a caller of the endpoint gives, in order.",
+        description="Columns of the spine's table that a caller of the endpoint gives, in order;"
+        " where empty, its keys, its time and the columns that the model reads.",
     )
     on_demand: str = Field(
         default="",
         description="Function in a domain's expressions module that the spine and the endpoint"
-        " share: module.function.",
+        " share: module.function. Empty where no `problem` makes the spine.",
     )
     device: Literal["cpu", "cuda", "auto"] = Field(
         default="cpu", description="Where the model runs; cuda refuses to start without a GPU."
@@ -202,6 +261,24 @@ class Card(Part):
     )
     licences: dict[str, str] = Field(
         default={}, description="Raw table, domain/table, to the licence of its data."
+    )
+
+
+class Compliance(Part):
+    """What the law, or the house, asks of the model; each is a gate."""
+
+    personal: list[str] = Field(
+        default=[],
+        description="Columns that are personal data, beside those marked so in a contract; none of"
+        " them may reach the model or the endpoint's log.",
+    )
+    sensitive: dict[str, float] = Field(
+        default={},
+        description="Column of the spine to the greatest gap of the loss between two of its groups,"
+        " as a share of the mean loss.",
+    )
+    refused_licences: list[str] = Field(
+        default=[], description="Licences of data that the product may not be made of."
     )
 
 
@@ -247,11 +324,14 @@ class Retraining(Part):
         description="Days after a promotion or a decision on which no case is looked for.",
     )
     calibration_bias: float = Field(
-        default=0.03, gt=0, description="Mean prediction off the label rate, either way (share)."
+        default=0.03,
+        gt=0,
+        description="Mean prediction off the label rate, either way (share); of a regression off"
+        " the mean label, as a share of the training set's.",
     )
     loss: float = Field(
         default=0.0,
-        description="Log loss above the upper bound of the champion's evaluation (nats).",
+        description="Loss above the upper bound of the champion's evaluation, in its unit.",
     )
     prediction_drift: float = Field(
         default=0.2, gt=0, description="Distance of the predictions (standard deviations)."
@@ -263,7 +343,10 @@ class Retraining(Part):
         description="Share of the champion's importance that stands in drifted columns.",
     )
     label_rate: float = Field(
-        default=0.05, gt=0, description="Label rate off the training set's, either way (share)."
+        default=0.05,
+        gt=0,
+        description="Label rate off the training set's, either way (share); of a regression its"
+        " mean, as a share. Not of several classes.",
     )
     growth: float = Field(
         default=0.33, gt=0, description="New rows to train on, as a share of the training set's."
@@ -271,16 +354,17 @@ class Retraining(Part):
     schedule_days: int = Field(
         default=92, ge=1, description="Days since the champion's cut-off: a calendar retrain."
     )
-    probe_margin: float = Field(
-        default=0.004,
+    probe_margin: float | None = Field(
+        default=None,
         ge=0,
-        description="Nats of log loss that a probe must gain over the champion.",
+        description="What a probe must gain over the champion: nats of log loss (.004 where empty;"
+        " of several classes .01), of a regression a share of the champion's loss (.02).",
     )
     probe_days: int = Field(
         default=28, ge=2, description="Newest labelled days, which the probe is judged on."
     )
     min_new_labels: int = Field(
-        default=10_000, ge=0, description="Labelled rows that a training set must gain at least."
+        default=1_000, ge=0, description="Labelled rows that a training set must gain at least."
     )
     shadow_days: int = Field(
         default=28, ge=0, description="Days that a replaced champion goes on scoring; 0 for none."
@@ -288,10 +372,12 @@ class Retraining(Part):
     shadow_min_days: int = Field(
         default=10, ge=2, description="Labelled days of the shadow before it can come back."
     )
-    rollback_margin: float = Field(
-        default=0.002,
+    rollback_margin: float | None = Field(
+        default=None,
         ge=0,
-        description="Nats of log loss by which the new champion must surely be worse to go.",
+        description="By how much the new champion must surely be worse to go: nats of log loss"
+        " (.002 where empty; of several classes .01), of a regression a share of the"
+        " predecessor's loss (.02).",
     )
     calendar: str = Field(
         default="0 6 1 * *",

@@ -38,7 +38,7 @@ _KEPT: dict[Any, Reference] = {}
 
 def drift_asset(product: Product) -> dg.AssetsDefinition:
     """The asset: for each day, each column of a trailing window against the training set."""
-    code = product.code_version(drift, product.monitoring, product.columns)
+    code = product.code_version(drift, product.monitoring, product.columns, product.target)
     own = Table(product.table(NAME), None, Quality(), code)
     back = product.monitoring.drift_window_days - 1
     view, predictions = product.table(feature_view.NAME), product.table(scoring.NAME)
@@ -118,7 +118,8 @@ def reference(
     if what not in _KEPT:
         rows = reference_rows(store, models, product, version)
         columns = product.columns
-        counted = Reference.of(rows, columns.numeric, columns.categorical, prediction="probability")
+        watched = product.target.answer
+        counted = Reference.of(rows, columns.numeric, columns.categorical, prediction=watched)
         if len(_KEPT) >= _MOST_KEPT:
             _KEPT.pop(next(iter(_KEPT)))
         _KEPT[what] = counted
@@ -129,8 +130,9 @@ def reference_rows(
     store: Lakehouse, models: ModelRegistry, product: Product, version: ModelVersion
 ) -> pl.DataFrame:
     """A version's training set as it was pinned, with what the model says of it."""
-    rows = fitted_rows(store, product, version).collect()
-    return rows.with_columns(pl.Series("probability", models.load(version).predict(rows)))
+    rows, model = fitted_rows(store, product, version).collect(), models.load(version)
+    said = model.target.columns(model.predict(rows), version.threshold)
+    return rows.with_columns(next(s for s in said if s.name == model.target.answer))
 
 
 def scored_rows(store: Lakehouse, product: Product, first: date, last: date) -> pl.DataFrame:
@@ -140,7 +142,7 @@ def scored_rows(store: Lakehouse, product: Product, first: date, last: date) -> 
     scored = scoring.newest_revision(
         store.scan(product.table(scoring.NAME), first=first, last=last), product
     )
-    return view.join(scored.select(*keys, "probability"), on=keys, how="left").collect()
+    return view.join(scored.select(*keys, product.target.answer), on=keys, how="left").collect()
 
 
 def _thresholds(product: Product) -> Thresholds:

@@ -23,15 +23,15 @@ def shortage(product: Product, rows: pl.DataFrame) -> str:
         rows: the training set, with `date` and `label`.
     """
     settings = product.training
-    rarer = min(int((rows[LABEL] == value).sum()) for value in (0, 1))
+    rarest = product.target.rarest(rows[LABEL])
     found = [
         f"{there:,} {what} of {needed:,}"
         for what, there, needed in (
             ("rows", rows.height, settings.min_rows),
-            ("rows of the rarer class", rarer, settings.min_class_rows),
+            ("rows of the rarer class", rarest, settings.min_class_rows),
             ("days", rows[DAY].n_unique(), days_needed(product)),
         )
-        if there < needed
+        if there is not None and there < needed
     ]
     return f"too few labels: {', '.join(found)}" if found else ""
 

@@ -16,11 +16,18 @@ import polars as pl
 
 from mlops_assets.components.automation import content_changed
 from mlops_assets.components.metadata import picture, table
+from mlops_assets.components.ml_product.compliance import judge_compliance
 from mlops_assets.components.ml_product.evidence import baseline_trained, recompute, trained
 from mlops_assets.components.ml_product.incumbent import GATE_RESULTS, incumbent, known_version
 from mlops_assets.components.ml_product.origin import described, evaluated, fitted_rows
 from mlops_assets.components.ml_product.product import Product
-from mlops_assets.components.ml_product.report import Contender, Report, evaluate, summary_table
+from mlops_assets.components.ml_product.report import (
+    Contender,
+    Report,
+    evaluate,
+    limits_of,
+    summary_table,
+)
 from mlops_assets.components.ml_product.selection import CANDIDATE
 from mlops_assets.components.ml_product.training import MODEL_FOLDER
 from mlops_assets.components.ml_product.training_set import (
@@ -30,9 +37,9 @@ from mlops_assets.components.ml_product.training_set import (
     newest_labelled_day,
 )
 from mlops_assets.components.resources import LakehouseResource, ModelRegistryResource
+from mlops_assets.ml.evaluation_pictures import evaluation_pictures
 from mlops_assets.ml.families import load_model
 from mlops_assets.ml.gates import JUDGED, GateOutcome
-from mlops_assets.ml.pictures import Curves, by_month_picture, evaluation_picture
 from mlops_assets.ml.row_gates import (
     distinct_rows,
     enough_rows,
@@ -43,6 +50,7 @@ from mlops_assets.ml.row_gates import (
 from mlops_assets.stores.content import combine, content_hash
 from mlops_assets.stores.lakehouse import Commit, Lakehouse
 from mlops_assets.stores.model_registry import DigestMismatch, ModelRegistry, ModelVersion
+from mlops_assets.stores.model_version import threshold_of
 
 NAME = "evaluation"
 SEGMENTS = "evaluation_segments"
@@ -54,7 +62,18 @@ def evaluation_asset(product: Product) -> dg.AssetsDefinition:
 
     @product.asset(
         NAME,
-        product.code_version(evaluate, product.gates, judge_rows),
+        product.code_version(
+            evaluate,
+            product.gates,
+            product.margins,
+            product.segments,
+            product.target,
+            judge_rows,
+            judge_compliance,
+            product.compliance,
+            product.card.licences,
+            product.request,
+        ),
         kinds=["polars", "mlflow"],
         description="The candidate beside the baseline and the champion, on days that none of them"
         " was trained on; its checks are the promotion gates.",
@@ -75,13 +94,17 @@ def evaluation_asset(product: Product) -> dg.AssetsDefinition:
         version = known_version(store, models, product.name, record["model_version"])
         present = rival(store, models, product, version)
         rows = judged_rows(store, product, version, present)
+        target = models.target(version)
         candidate = _candidate(models, version, rows)
         baseline = _baseline(store, models, product, version, record, rows)
         champion = contender(models, present, "champion", rows) if present else None
-        report = evaluate(rows, candidate, baseline, champion, product.gates)
+        report = evaluate(
+            rows, target, candidate, baseline, champion, limits_of(product), product.segments
+        )
         outcomes = [
             *judge_rows(store, models, product, version, present, record["baseline_run"], rows),
             *report.outcomes,
+            *judge_compliance(store, product, target, rows, candidate.scores),
         ]
         write_outcomes(store, product, version, outcomes, context.run.run_id, NAME)
         metadata = _publish(store, models, product, version, rows, report, context.run.run_id,
@@ -142,12 +165,28 @@ def judge_rows(
     ]
 
 
+def as_judged(
+    store: Lakehouse, product: Product, version: ModelVersion, name: str = NAME
+) -> pl.DataFrame:
+    """The evaluation, or its segments, as it was when a version was last judged.
+
+    Without rows where it never was.
+    """
+    table = product.table(name)
+    newest = store.version(table) if store.exists(table) else -1
+    for past in range(newest, -1, -1):
+        rows = store.scan(table, version=past).filter(model_version=version.version).collect()
+        if rows.height:
+            return rows
+    return pl.DataFrame()
+
+
 def contender(
     models: ModelRegistry, version: ModelVersion, name: str, rows: pl.DataFrame
 ) -> Contender:
     """A registered version's scores of the rows."""
     scores = models.load(version).predict(rows)
-    return Contender(name, scores, float(version.tags["threshold"]))
+    return Contender(name, scores, version.threshold)
 
 
 def _candidate(models: ModelRegistry, version: ModelVersion, rows: pl.DataFrame) -> Contender:
@@ -158,7 +197,7 @@ def _candidate(models: ModelRegistry, version: ModelVersion, rows: pl.DataFrame)
         raise
     except (ValueError, ArithmeticError) as error:
         nothing = np.full(rows.height, np.nan)
-        return Contender("candidate", nothing, float(version.tags["threshold"]), str(error))
+        return Contender("candidate", nothing, version.threshold, str(error))
 
 
 def write_outcomes(
@@ -230,13 +269,15 @@ def _baseline(
     record: dict[str, Any],
     rows: pl.DataFrame,
 ) -> Contender:
-    """The baseline's scores; where it is the candidate itself, it has to beat the label rate."""
+    """The baseline's scores; where it is the candidate itself, it has to beat the labels' mean."""
     run_id = record["baseline_run"]
-    threshold = float(models.run_param(run_id, "threshold"))
+    threshold = threshold_of(models.run_param(run_id, "threshold"))
     if record.get("role") == "baseline":
-        rate = fitted_rows(store, product, version).select(pl.col(LABEL).mean()).collect().item()
-        says = f"that of the label rate, {rate:.3f}, as the candidate is the baseline"
-        return Contender("baseline", np.full(rows.height, rate), threshold, says=says)
+        target = models.target(version)
+        known = fitted_rows(store, product, version).select(LABEL).collect()[LABEL]
+        scores, name = target.constant(target.encode(known), rows.height)
+        says = f"that of {name}, as the candidate is the baseline"
+        return Contender("baseline", scores, threshold, says=says)
     model = load_model(models.run_files(run_id, MODEL_FOLDER))
     return Contender("baseline", model.predict(rows), threshold)
 
@@ -266,25 +307,24 @@ def _publish(
     commit = Commit(run_id=run_id)
     store.overwrite(product.table(NAME), summary.with_columns(made_by), commit)
     store.overwrite(product.table(SEGMENTS), report.segments.with_columns(made_by), commit)
-    curves = {c.name: Curves.of(rows[LABEL].to_numpy(), c.scores) for c in contenders}
-    pictures = {
-        "roc_pr_calibration": evaluation_picture(curves),
-        "auc_by_month": by_month_picture(report.segments.filter(pl.col("segment") == "month")),
-    }
+    target = models.target(version)
+    pictures = evaluation_pictures(
+        target, rows[LABEL], {c.name: c.scores for c in contenders}, report.segments
+    )
     run = models.open(product.name, version.run_id)
     for name, png in pictures.items():
         run.log_bytes(f"evaluation/{name}.png", png)
     run.log_metrics(
         {
             f"evaluation_{k}": float(v)
-            for k, v in asdict(report.metrics["candidate"]).items()
+            for k, v in report.metrics["candidate"].items()
             if v is not None
         }
     )
     run.log_text("evaluation/segments.csv", report.segments.write_csv())
     return {
         **common,
-        "metric": report.metrics["candidate"].log_loss,
+        "metric": report.intervals["candidate"][target.metric].value,
         "comparison": table(summary.with_columns(pl.selectors.float().round(4))),
         **{name: picture(png, name) for name, png in pictures.items()},
         "segments": table(report.segments.with_columns(pl.selectors.float().round(4))),

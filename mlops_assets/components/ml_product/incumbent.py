@@ -15,6 +15,7 @@ from mlops_assets.stores.serving_truth import (
     PROMOTIONS,
     WAITING,
     alias_state,
+    last_outcomes,
     objections,
     refusals,
 )
@@ -28,6 +29,7 @@ __all__ = [
     "alias_state",
     "incumbent",
     "known_version",
+    "last_outcomes",
     "objections",
     "refusals",
     "require_known_registry",

@@ -10,12 +10,11 @@ import polars as pl
 
 from mlops_assets.components.automation import content_changed
 from mlops_assets.components.ml_product import importance
-from mlops_assets.components.ml_product.evaluation import NAME as EVALUATION
-from mlops_assets.components.ml_product.evaluation import SEGMENTS
-from mlops_assets.components.ml_product.incumbent import GATE_RESULTS, serving_version
+from mlops_assets.components.ml_product.evaluation import SEGMENTS, as_judged
+from mlops_assets.components.ml_product.incumbent import last_outcomes, serving_version
 from mlops_assets.components.ml_product.origin import described, evaluated, fitted_rows, set_of
 from mlops_assets.components.ml_product.product import Product
-from mlops_assets.components.ml_product.training_set import DAY, LABEL, made_of
+from mlops_assets.components.ml_product.training_set import DAY, LABEL, label_summary, made_of
 from mlops_assets.components.resources import LakehouseResource, ModelRegistryResource
 from mlops_assets.ml.model_card import Card, markdown
 from mlops_assets.stores.content import combine
@@ -30,15 +29,9 @@ def card_of(
     store: Lakehouse, models: ModelRegistry, product: Product, version: ModelVersion
 ) -> Card:
     """What the records say of a version."""
-    count, days, share = (
-        fitted_rows(store, product, version)
-        .select(pl.len(), pl.col(DAY).n_unique(), pl.col(LABEL).mean())
-        .collect()
-        .row(0)
-    )
+    fitted = fitted_rows(store, product, version).select(DAY, LABEL).collect()
     table, pinned = set_of(product, version)
     judged = evaluated(store, models, product, version)
-    evaluation, segments = _judged(store, product, judged)
     return Card(
         name=product.name,
         version=version.version,
@@ -49,13 +42,13 @@ def card_of(
         limits=product.card.limits,
         licences=product.card.licences,
         trained_on={
-            "rows": f"{count:,} labelled rows of {days} days",
+            "rows": f"{fitted.height:,} labelled rows of {fitted[DAY].n_unique()} days",
             "fitted on": described(version),
-            "label": f"{share:.1%} of the rows",
+            "label": label_summary(fitted[LABEL]),
         },
         made_of=made_of(store, product, pinned, table.split("/")[1]),
-        evaluation=evaluation,
-        segments=segments,
+        evaluation=as_judged(store, product, judged),
+        segments=as_judged(store, product, judged, SEGMENTS),
         gates=_gates(store, product, version),
         leans_on=store.scan(product.table(importance.NAME))
         .filter(pl.col("digest") == version.digest)
@@ -99,28 +92,6 @@ def model_card_asset(product: Product) -> dg.AssetsDefinition:
     return asset
 
 
-def _judged(
-    store: Lakehouse, product: Product, version: ModelVersion
-) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """The evaluation and its segments as they were when this version was last judged."""
-    found = []
-    for name in (EVALUATION, SEGMENTS):
-        table = product.table(name)
-        rows = pl.DataFrame()
-        for past in range(store.version(table), -1, -1):
-            rows = store.scan(table, version=past).filter(model_version=version.version).collect()
-            if rows.height:
-                break
-        found.append(rows)
-    return found[0], found[1]
-
-
 def _gates(store: Lakehouse, product: Product, version: ModelVersion) -> pl.DataFrame:
-    last = (
-        store.scan(product.table(GATE_RESULTS))
-        .filter(pl.col("digest") == version.digest)
-        .sort("judged_at")
-        .group_by("gate", maintain_order=True)
-        .agg(pl.col("passed").last(), pl.col("detail").last())
-    )
-    return last.collect()
+    last = last_outcomes(store, product.name, version).values()
+    return pl.DataFrame(list(last)).select("gate", "passed", "detail")

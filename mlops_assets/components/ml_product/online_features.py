@@ -69,7 +69,7 @@ def newest_days(store: Lakehouse, product: Product) -> dict[str, Table]:
 
 def online_spine(product: Product) -> Spine | None:
     """What of the spine is looked up online: the request fields that a caller may leave out."""
-    fields = product.serving.request
+    fields = product.request
     keys = tuple(name for name, field in fields.items() if field.required)
     columns = tuple(name for name, field in fields.items() if not field.required)
     return Spine(product.spine.table, keys, columns) if columns else None

@@ -14,13 +14,13 @@ import polars as pl
 from mlops_assets.components.automation import days_changed
 from mlops_assets.components.metadata import table
 from mlops_assets.components.ml_product import requests, skew
-from mlops_assets.components.ml_product.performance import SCHEMA as DAILY
 from mlops_assets.components.ml_product.performance import day_figures
+from mlops_assets.components.ml_product.performance import schema as daily_schema
 from mlops_assets.components.ml_product.product import Product
+from mlops_assets.components.ml_product.shadow import losses
 from mlops_assets.components.ml_product.training_set import DAY, LABEL
 from mlops_assets.components.resources import LakehouseResource
-from mlops_assets.ml.bootstrap import Interval, paired_gain
-from mlops_assets.ml.metrics import log_losses
+from mlops_assets.ml.targets import BINARY, Target
 from mlops_assets.stores.content import combine, content_hash
 from mlops_assets.stores.lakehouse import Commit, Lakehouse
 from mlops_assets.stores.offline_features import requests_frame
@@ -30,57 +30,58 @@ ARMS = "arms"
 """Table of the comparisons."""
 CHAMPION_ARM = "champion"
 REPETITIONS = 500
-SCHEMA: dict[str, Any] = {"role": pl.String, "arm": pl.String, **DAILY}
 ARMS_SCHEMA: dict[str, Any] = {
     "champion_version": pl.Int64, "arm": pl.String, "arm_version": pl.Int64, "requests": pl.Int64,
-    "labelled": pl.Int64, "days": pl.Int64, "log_loss_champion": pl.Float64,
-    "log_loss_arm": pl.Float64, "gain": pl.Float64, "low": pl.Float64, "high": pl.Float64,
+    "labelled": pl.Int64, "days": pl.Int64, "loss_champion": pl.Float64,
+    "loss_arm": pl.Float64, "gain": pl.Float64, "low": pl.Float64, "high": pl.Float64,
 }  # fmt: skip
 
 
 def labelled_answers(store: Lakehouse, product: Product) -> pl.DataFrame:
     """Every logged answer with its entity key and its label, null where it is not known.
 
-    Columns: the entity keys, `prediction_id`, `role`, `arm`, `model_version`, `probability`,
-    `threshold`, `label`.
+    Columns: the entity keys, `prediction_id`, `role`, `arm`, `model_version`, those of the target's
+    predictions, `label`.
     """
-    read = ["prediction_id", "role", "arm", "model_version", "probability", "threshold", "key"]
+    target, keys = product.target, product.spine.entity_keys
+    read = ["prediction_id", "role", "arm", "model_version", *target.column_names, "key"]
     rows = store.scan(product.table(requests.NAME)).select(read).collect()
-    keys, schema = product.spine.entity_keys, store.schema(product.spine.table)
+    schema = store.schema(product.spine.table)
     entities = requests_frame(rows["key"].to_list(), {name: schema[name] for name in keys})
     answers = rows.drop("key").hstack(entities)
-    labels = product.module.label(store.scan(product.label.table)).select(*keys, LABEL).collect()
+    labels = product.labels(store.scan(product.label.table)).collect()
     return answers.join(labels, on=keys, how="left", maintain_order="left")
 
 
-def daily(answers: pl.DataFrame) -> pl.DataFrame:
+def daily(answers: pl.DataFrame, target: Target = BINARY) -> pl.DataFrame:
     """One row a local day, version, arm and role: the figures of `performance`."""
     by = ["role", "arm", "model_version", DAY]
     rows = [
-        {"role": role, "arm": arm, **day_figures(day, part)}
+        {"role": role, "arm": arm, **day_figures(day, part, target)}
         for (role, arm, _, day), part in answers.group_by(by, maintain_order=True)
     ]
-    return pl.DataFrame(rows, schema=SCHEMA).sort(DAY, "arm", "model_version", "role")
+    schema = {"role": pl.String, "arm": pl.String, **daily_schema(target)}
+    return pl.DataFrame(rows, schema=schema).sort(DAY, "arm", "model_version", "role")
 
 
-def arms(answers: pl.DataFrame) -> pl.DataFrame:
+def arms(answers: pl.DataFrame, target: Target = BINARY) -> pl.DataFrame:
     """One row a version that ran beside a champion: both on the same requests, paired.
 
-    `gain` is the log loss (nats a request) that it gains over the champion; its bounds resample
-    whole local days, and are null with fewer than two of them.
+    `gain` is what it gains over the champion (`Target.gain`); its bounds resample whole local days,
+    and are null with fewer than two of them.
     """
-    pair = ["prediction_id", *(k for k in (DAY, LABEL) if k in answers.columns)]
-    champion = answers.filter(arm=CHAMPION_ARM).select(
-        *pair, pl.col("model_version").alias("champion_version"),
-        pl.col("probability").alias("champion"),
+    lost = _with_losses(answers, target)
+    champion = lost.filter(arm=CHAMPION_ARM).select(
+        "prediction_id", DAY, pl.col("model_version").alias("champion_version"),
+        pl.col("loss").alias("champion"),
     )  # fmt: skip
-    others = answers.filter(pl.col("arm") != CHAMPION_ARM).select(
-        "prediction_id", "arm", pl.col("model_version").alias("arm_version"), "probability"
+    others = lost.filter(pl.col("arm") != CHAMPION_ARM).select(
+        "prediction_id", "arm", pl.col("model_version").alias("arm_version"), "loss"
     )
     both = champion.join(others, on="prediction_id")
     by = ["champion_version", "arm", "arm_version"]
     rows = [
-        dict(zip(by, name, strict=True)) | _comparison(part)
+        dict(zip(by, name, strict=True)) | _comparison(part, target)
         for name, part in both.group_by(by, maintain_order=True)
     ]
     return pl.DataFrame(rows, schema=ARMS_SCHEMA).sort(by)
@@ -93,7 +94,9 @@ def online_performance_asset(product: Product) -> dg.AssetsDefinition:
 
     @product.asset(
         NAME,
-        product.code_version(daily, arms, labelled_answers, product.label, product.module.label),
+        product.code_version(
+            daily, arms, labelled_answers, product.label, product.module.label, product.target
+        ),
         description="Daily figures of served answers, and of versions that ran beside the champion,"
         " compared on the same requests.",
         deps=[
@@ -106,7 +109,8 @@ def online_performance_asset(product: Product) -> dg.AssetsDefinition:
     def asset(context: dg.AssetExecutionContext, lakehouse: LakehouseResource) -> Iterator[Any]:
         store = lakehouse.store
         answers = labelled_answers(store, product)
-        figures, compared = daily(answers), arms(answers)
+        figures = daily(answers, product.target)
+        compared = arms(answers, product.target)
         commit = Commit(run_id=context.run.run_id)
         version = store.overwrite(product.table(NAME), figures, commit)
         store.overwrite(product.table(ARMS), compared, commit)
@@ -120,17 +124,33 @@ def online_performance_asset(product: Product) -> dg.AssetsDefinition:
                 "delta_version": version,
                 "arms": table(compared.with_columns(pl.selectors.float().round(4))),
                 "newest": table(
-                    figures.tail(10).select("date", "arm", "role", "model_version", "rows",
-                                            "labelled", pl.col("log_loss", "auc").round(4))
+                    figures.tail(10).select(
+                        *("date", "arm", "role", "model_version", "rows", "labelled"),
+                        pl.col(product.target.main_figures).round(4),
+                    )
                 ),
             },
-        )  # fmt: skip
+        )
 
     return asset
 
 
-def _comparison(pairs: pl.DataFrame) -> dict[str, Any]:
-    known = pairs.drop_nulls(LABEL)
+def _with_losses(answers: pl.DataFrame, target: Target) -> pl.DataFrame:
+    """The answers with the loss of each, null where its label is not known."""
+    names = ["prediction_id", DAY, "arm", "model_version"]
+    parts = [
+        known.select(names).with_columns(pl.Series("loss", losses(target, known), pl.Float64))
+        # Each version has classes of its own.
+        for known in answers.drop_nulls(LABEL).partition_by("model_version", maintain_order=True)
+    ]
+    unknown = answers.filter(pl.col(LABEL).is_null()).select(
+        *names, pl.lit(None, pl.Float64).alias("loss")
+    )
+    return pl.concat([*parts, unknown])
+
+
+def _comparison(pairs: pl.DataFrame, target: Target) -> dict[str, Any]:
+    known = pairs.drop_nulls("loss")
     row: dict[str, Any] = {
         "requests": pairs.height,
         "labelled": known.height,
@@ -138,23 +158,14 @@ def _comparison(pairs: pl.DataFrame) -> dict[str, Any]:
     }
     if known.is_empty():
         return row
-    losses = {
-        arm: float(log_losses(known[LABEL].to_numpy(), known[column].to_numpy()).mean())
-        for arm, column in {"champion": "champion", "arm": "probability"}.items()
+    champion, arm = known["champion"].to_numpy(), known["loss"].to_numpy()
+    scale = float(champion.mean()) if target.is_relative else 1.0
+    found = row | {
+        "loss_champion": float(champion.mean()),
+        "loss_arm": float(arm.mean()),
+        "gain": float((champion - arm).mean()) / scale if scale else 0.0,
     }
-    gain = _gain(known)
-    return row | {
-        "log_loss_champion": losses["champion"],
-        "log_loss_arm": losses["arm"],
-        "gain": losses["champion"] - losses["arm"],
-        "low": gain.low if gain else None,
-        "high": gain.high if gain else None,
-    }
-
-
-def _gain(known: pl.DataFrame) -> Interval | None:
-    if known[DAY].n_unique() < 2:
-        return None
-    return paired_gain(
-        known[LABEL], known["probability"], known["champion"], known[DAY], repetitions=REPETITIONS
-    )
+    if row["days"] < 2:
+        return found
+    gain = target.gain_of(arm, champion, known[DAY], repetitions=REPETITIONS)
+    return found | {"low": gain.low, "high": gain.high}

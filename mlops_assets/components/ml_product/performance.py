@@ -20,15 +20,11 @@ from mlops_assets.components.tables.day_events import is_of, with_metadata
 from mlops_assets.components.tables.publish import Table, publish
 from mlops_assets.components.tables.quality import Quality
 from mlops_assets.components.tables.table_asset import days_of
-from mlops_assets.ml.metrics import binary_metrics
 from mlops_assets.ml.pictures import line_picture
+from mlops_assets.ml.targets import Target
 from mlops_assets.stores.lakehouse import Lakehouse
 
 NAME = "performance"
-_FIGURES = (
-    "base_rate", "mean_prediction", "auc", "pr_auc", "log_loss", "brier", "accuracy", "precision",
-    "recall", "calibration_error",
-)  # fmt: skip
 
 
 def performance(scored: pl.DataFrame, labels: pl.DataFrame, product: Product) -> pl.DataFrame:
@@ -36,30 +32,35 @@ def performance(scored: pl.DataFrame, labels: pl.DataFrame, product: Product) ->
 
     Args:
         scored: predictions, the newest revision of each key.
-        labels: keys and `label`.
+        labels: keys and `label`, see `Product.labels`.
         product: the declaration.
 
     Returns:
-        `date`, `model_version`, `rows`, `labelled`, and the figures, null where a day has one
-        class or no label.
+        `date`, `model_version`, `rows`, `labelled`, and the target's figures, null where one is
+        not defined or no label is known.
     """
     keys = product.spine.entity_keys
-    joined = scored.join(labels.select(*keys, LABEL), on=keys, how="left", maintain_order="left")
+    joined = scored.join(labels, on=keys, how="left", maintain_order="left")
     return pl.DataFrame(
-        [day_figures(day, part) for (day,), part in joined.group_by(DAY, maintain_order=True)],
-        schema=SCHEMA,
+        [
+            day_figures(day, part, product.target)
+            for (day,), part in joined.group_by(DAY, maintain_order=True)
+        ],
+        schema=schema(product.target),
     ).sort(DAY)
 
 
-SCHEMA = {
-    DAY: pl.Date, "model_version": pl.Int64, "rows": pl.Int64, "labelled": pl.Int64,
-    **dict.fromkeys(_FIGURES, pl.Float64),
-}  # fmt: skip
+def schema(target: Target) -> dict[str, Any]:
+    """Columns of a day's figures."""
+    return {
+        DAY: pl.Date, "model_version": pl.Int64, "rows": pl.Int64, "labelled": pl.Int64,
+        **dict.fromkeys(target.figure_names, pl.Float64),
+    }  # fmt: skip
 
 
 def performance_asset(product: Product) -> dg.AssetsDefinition:
     """The asset: a day's row when its labels are complete."""
-    code = product.code_version(performance, product.label, product.module.label)
+    code = product.code_version(performance, product.label, product.module.label, product.target)
     own = Table(product.table(NAME), None, Quality(), code)
     predictions = product.table(scoring.NAME)
 
@@ -80,11 +81,12 @@ def performance_asset(product: Product) -> dg.AssetsDefinition:
             store.scan(predictions, first=days[0], last=days[-1]), product
         ).collect()
         last = days[-1] + timedelta(days=product.label.known_after_days)
-        labels = product.module.label(store.scan(product.label.table, first=days[0], last=last))
+        labels = product.labels(store.scan(product.label.table, first=days[0], last=last))
         frame = performance(scored, labels.collect(), product)
         shown: dict[str, Any] = {}
         if frame.height and product.has_report(days[-1]):
-            shown["trend"] = picture(trend(store, product, frame), "log loss by day")
+            name = f"{product.target.metric.replace('_', ' ')} by day"
+            shown["trend"] = picture(trend(store, product, frame), name)
         for event in publish(context, store, own, frame, days):
             yield with_metadata(shown, event) if is_of(event, days[-1]) else event
 
@@ -92,20 +94,21 @@ def performance_asset(product: Product) -> dg.AssetsDefinition:
 
 
 def trend(store: Lakehouse, product: Product, frame: pl.DataFrame) -> bytes:
-    """A PNG of the daily log loss and its mean over seven days, all days through the newest."""
-    rows = frame
+    """A PNG of the daily loss and its mean over seven days, all days through the newest."""
+    rows, metric = frame, product.target.metric
     if store.exists(product.table(NAME)):
         before = store.scan(product.table(NAME)).collect()
         rows = pl.concat([before.join(frame, on=DAY, how="anti"), frame])
     lines = rows.sort(DAY).select(
         DAY,
-        pl.col("log_loss").alias("day"),
-        pl.col("log_loss").rolling_mean(7, min_samples=1).alias("mean of seven days"),
+        pl.col(metric).alias("day"),
+        pl.col(metric).rolling_mean(7, min_samples=1).alias("mean of seven days"),
     )
-    return line_picture(lines, DAY, ["day", "mean of seven days"], title="Log loss", y_label="nats")
+    title = metric.replace("_", " ").capitalize()
+    return line_picture(lines, DAY, ["day", "mean of seven days"], title=title, y_label=title)
 
 
-def day_figures(day: Any, part: pl.DataFrame) -> dict[str, Any]:
+def day_figures(day: Any, part: pl.DataFrame, target: Target) -> dict[str, Any]:
     """A row of `performance`: predictions of a day with their labels, null where not known."""
     known = part.drop_nulls(LABEL)
     row: dict[str, Any] = {
@@ -116,7 +119,7 @@ def day_figures(day: Any, part: pl.DataFrame) -> dict[str, Any]:
     }
     if known.is_empty():
         return row
-    metrics = binary_metrics(
-        known[LABEL].to_numpy(), known["probability"].to_numpy(), known["threshold"][0]
-    )
-    return row | {name: getattr(metrics, name) for name in _FIGURES}
+    own = target.of_predictions(known)
+    threshold = known["threshold"][0] if "threshold" in known.columns else None
+    figures = own.figures(known[LABEL], own.scores_of(known), threshold)
+    return row | {name: figures[name] for name in own.figure_names}

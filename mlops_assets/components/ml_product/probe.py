@@ -17,9 +17,9 @@ from mlops_assets.components.ml_product.evaluation import trained_through
 from mlops_assets.components.ml_product.product import Product
 from mlops_assets.components.ml_product.selection import LEADERBOARD
 from mlops_assets.components.ml_product.signals import new_labels, next_cutoff
-from mlops_assets.components.ml_product.training_set import DAY, LABEL, labelled_rows
-from mlops_assets.ml.bootstrap import Interval, paired_gain
-from mlops_assets.ml.families import Family, FitOptions, Labelled, Model, family
+from mlops_assets.components.ml_product.training_set import DAY, LABEL, labelled, labelled_rows
+from mlops_assets.ml.bootstrap import Interval
+from mlops_assets.ml.families import Family, FitOptions, Model, family
 from mlops_assets.ml.splits import split_by_day
 from mlops_assets.ml.verdict import Evidence
 from mlops_assets.stores.lakehouse import Lakehouse
@@ -86,8 +86,9 @@ def _probe(
         return None, 0, days, f"{days} labelled days since the champion's cut-off are too few"
     if before[DAY].max() <= through:  # type: ignore[operator]
         return None, 0, days, f"a probe without the days from {first} on sees nothing new"
+    target = models.target(champion)
     scores = _fitted(models, product, champion, before).predict(judged)
-    gain = paired_gain(
+    gain = target.gain(
         judged[LABEL], scores, models.load(champion).predict(judged), judged[DAY], repetitions=500
     )
     note = (
@@ -104,9 +105,9 @@ def _fitted(
     settings, chosen = product.training, family(champion.tags["family"])
     last: Any = rows[DAY].max()
     parts = split_by_day(rows[DAY].to_numpy(), last, settings.validation_days)
-    train, valid = (
-        Labelled(part, part[LABEL].to_numpy()) for part in (rows.filter(mask) for mask in parts)
-    )
+    # With the champion's classes, so that both can be compared.
+    target = models.target(champion)
+    train, valid = (labelled(target, rows.filter(mask)) for mask in parts)
     options = FitOptions(settings.seed, settings.threads, settings.device)
     params = frozen_params(models, champion, chosen)
     return chosen.fit(train, valid, product.columns, params, options)

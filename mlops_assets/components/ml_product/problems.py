@@ -10,7 +10,6 @@ import math
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from importlib import import_module
 
 import polars as pl
 from pydantic import BaseModel
@@ -19,18 +18,13 @@ from mlops_assets.components.loading import told
 from mlops_assets.components.ml_product import problems_of_days as days
 from mlops_assets.components.ml_product import problems_of_serving as serving
 from mlops_assets.components.ml_product.product import Product, Unresolved
-from mlops_assets.components.ml_product.reading import Finding, unknown
+from mlops_assets.components.ml_product.reading import Finding, Path, unknown
 from mlops_assets.components.tables.feature_table import DEFINITIONS
 from mlops_assets.components.tables.quality import DAY
 from mlops_assets.components.tables.table_asset import TABLES
-from mlops_assets.ml.families import families
+from mlops_assets.ml.families import families, family
 from mlops_assets.ml.point_in_time import PREDICTION_TIME
-
-METRICS = {"binary": ("log_loss",)}
-"""Task to the metrics by which families can be compared and gates judge."""
-
-TASK = "binary"
-"""The task of every product so far: a label that is 0 or 1."""
+from mlops_assets.ml.targets import TARGETS
 
 GREATEST_GAIN = math.log(2)
 """Log loss (nats) of saying one half to everything; no gain over a sound baseline is greater."""
@@ -70,30 +64,91 @@ def owners(product: Product) -> Iterator[Finding]:
 
 
 def known_families(product: Product) -> Iterator[Finding]:
-    """Families exist, each once."""
+    """Families exist, each once, and are for the task."""
     path, named = ("training", "families"), product.training.families
-    for i, family in enumerate(named):
-        if family not in families():
-            yield Finding((*path, i), unknown(family, "family", families()))
-        elif family in named[:i]:
-            yield Finding((*path, i), f"{family!r} stands there twice")
+    for i, name in enumerate(named):
+        if name in named[:i]:
+            yield Finding((*path, i), f"{name!r} stands there twice")
+        else:
+            yield from _family(product, name, (*path, i))
 
 
 def known_baseline(product: Product) -> Iterator[Finding]:
-    """The baseline exists, and does not compete with itself."""
-    path, baseline = ("training", "baseline"), product.training.baseline
-    if baseline not in families():
-        yield Finding(path, unknown(baseline, "family", families()))
-    elif baseline in product.training.families:
-        yield Finding(path, f"{baseline!r} is in families too; it is to beat, so take it out there")
+    """The baselines exist, are for the task, and do not compete with themselves."""
+    path, declared = ("training", "baseline"), product.training.baseline
+    for i, name in enumerate(product.baselines):
+        here = path if isinstance(declared, str) else (*path, i)
+        if name in product.training.families:
+            says = f"{name!r} is in families too; it is to beat, so take it out there"
+            yield Finding(here, says)
+        else:
+            yield from _family(product, name, here)
+
+
+def _family(product: Product, name: str, path: Path) -> Iterator[Finding]:
+    if name not in families():
+        yield Finding(path, unknown(name, "family", families()))
+        return
+    tasks = family(name).tasks
+    if product.task in TARGETS and product.task not in tasks:
+        yield Finding(path, f"{name!r} is for {', '.join(sorted(tasks))}, not for {product.task}")
+
+
+def family_params(product: Product) -> Iterator[Finding]:
+    """Parameters are of families that are fitted, and which these have."""
+    for name, params in product.training.params.items():
+        path = ("training", "params", name)
+        if name not in product.fits:
+            yield Finding(path, unknown(name, "family of this product", product.fits))
+        elif name in families():
+            known = family(name).defaults()
+            for param in params.keys() - known.keys():
+                yield Finding((*path, param), unknown(param, f"parameter of {name}", list(known)))
 
 
 def metric(product: Product) -> Iterator[Finding]:
     """The task has it."""
-    asked = product.training.metric
-    if asked not in METRICS[TASK]:
-        says = unknown(asked, f"metric that a {TASK} task is judged by", METRICS[TASK])
+    asked, task = product.training.metric, product.task
+    if asked and asked not in TARGETS[task].metrics:
+        says = unknown(asked, f"metric that a {task} task is judged by", TARGETS[task].metrics)
         yield Finding(("training", "metric"), says)
+
+
+def columns_or_module(product: Product) -> Iterator[Finding]:
+    """What is to be predicted is said by columns, or by a module."""
+    if product.problem:
+        return
+    declared = TABLES.get(product.label.table)
+    if not product.label.column:
+        says = "is missing: name the column to predict, or a `problem` module that makes the label"
+        yield Finding(("label", "column"), says)
+    elif declared and declared.contract:
+        columns = declared.contract.columns()
+        if product.label.column not in columns:
+            says = unknown(product.label.column, "column of the label's table", list(columns))
+            yield Finding(("label", "column"), says)
+    for part in ("numeric", "categorical"):
+        for i, column in enumerate(getattr(product.features, part)):
+            if column == product.label.column and product.label.table == product.spine.table:
+                yield Finding(("features", part, i), f"{column!r} is the label itself")
+    table = TABLES.get(product.spine.table)
+    if table and table.contract and product.spine.time:
+        columns = table.contract.columns()
+        if product.spine.time not in columns:
+            says = unknown(product.spine.time, "column of the spine's table", list(columns))
+            yield Finding(("spine", "time"), says)
+        elif getattr(columns[product.spine.time].dtype, "time_zone", None) != "UTC":
+            says = f"{product.spine.time!r} is {columns[product.spine.time].dtype}, not a UTC time"
+            yield Finding(("spine", "time"), says)
+
+
+def segments(product: Product) -> Iterator[Finding]:
+    """Figures are split by columns that the feature view has."""
+    known = [*product.features.categorical, *product.features.numeric]
+    for i, column in enumerate(product.evaluation.segments or ()):
+        if column not in known:
+            says = unknown(column, "feature of the spine", known)
+            yield Finding(("evaluation", "segments", i), says)
 
 
 def problem_module(product: Product) -> Iterator[Finding]:
@@ -117,10 +172,11 @@ def tables(product: Product) -> Iterator[Finding]:
 def feature_tables(product: Product) -> Iterator[Finding]:
     """Feature tables exist, each once, and their look-ups end somewhere."""
     try:
-        import_module(product.features.declared_in)
+        product.import_features()
     except Exception as error:
-        says = f"{product.features.declared_in!r} cannot be imported: {told(error)}"
-        yield Finding(("features", "declared_in"), says)
+        part = "declared_in" if product.features.declared_in else "tables"
+        module = product.features.declared_in or "the module features of a table's domain"
+        yield Finding(("features", part), f"{module!r} cannot be imported: {told(error)}")
         return
     named = product.features.tables
     for i, table in enumerate(named):
@@ -162,7 +218,7 @@ def label_columns(product: Product) -> Iterator[Finding]:
         yield Finding(("problem",), f"label(...) of {schema}")
         return
     keys = [k for k in product.spine.entity_keys if not _lost(k, product)]
-    for column in (*keys, "label", "known_at"):
+    for column in (*keys, "label"):
         if column not in schema:
             yield Finding(("problem",), f"label(...) gives no {column!r}; {_has(schema)}")
 
@@ -188,15 +244,19 @@ def each_column_once(product: Product) -> Iterator[Finding]:
 
 def possible_gain(product: Product) -> Iterator[Finding]:
     """A gain over the baseline that a model can have."""
-    asked = product.gates.min_gain_over_baseline
-    if asked >= GREATEST_GAIN:
+    asked, binary = product.gates.min_gain_over_baseline, product.task == "binary"
+    if product.task == "regression" and asked >= 1:
+        says = f"{asked:g} is more than all of the baseline's loss; write a share below 1"
+        yield Finding(("gates", "min_gain_over_baseline"), says)
+    if binary and asked >= GREATEST_GAIN:
         says = f"{asked:g} nats are more than any model gains; log loss itself is below 0.69"
         yield Finding(("gates", "min_gain_over_baseline"), says)
 
 
 CHECKS: tuple[Check, ...] = (
     name, owners, problem_module, tables, spine_columns, label_columns, feature_tables,
-    each_column_once, known_families, known_baseline, metric, possible_gain, *days.CHECKS,
+    each_column_once, known_families, known_baseline, family_params, metric, columns_or_module,
+    segments, possible_gain, *days.CHECKS,
     *serving.CHECKS,
 )  # fmt: skip
 

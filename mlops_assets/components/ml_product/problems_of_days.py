@@ -46,8 +46,10 @@ def within_history(product: Product) -> Iterator[Finding]:
 
 def lead(product: Product) -> Iterator[Finding]:
     """Where the problem's module names its LEAD, it is the one that is declared."""
-    own, hours = getattr(product.module, "LEAD", product.lead), product.spine.lead_hours
-    if own != product.lead and hours / 24 < _history(product):
+    if not product.spine.table:
+        return
+    own, hours = product.module.lead, product.spine.lead_hours
+    if own is not None and own != product.lead and hours / 24 < _history(product):
         says = f"{hours:g} hours, but LEAD in {product.problem} is {own / timedelta(hours=1):g}"
         yield Finding(("spine", "lead_hours"), says)
 

@@ -17,12 +17,14 @@ from mlops_assets.components.tables.quality import DAY
 from mlops_assets.components.tables.table_asset import TABLES
 from mlops_assets.ml.point_in_time import PREDICTION_TIME
 
-_EXAMPLES = {"string": str, "integer": int, "number": int | float, "datetime": str}
+_EXAMPLES = {
+    "string": str, "integer": int, "number": int | float, "datetime": str, "boolean": bool,
+}  # fmt: skip
 
 
 def request(product: Product) -> Iterator[Finding]:
     """What a caller gives are columns of the spine's table, of types that JSON has."""
-    path, fields = ("serving", "request"), product.serving.request
+    path, fields = ("serving", "request"), product.request
     if not any(field.required for field in fields.values()):
         says = "names no column that a caller must give, by which a row of the spine is found"
         yield Finding(path, says)
@@ -43,6 +45,10 @@ def request(product: Product) -> Iterator[Finding]:
 def on_demand(product: Product) -> Iterator[Finding]:
     """What follows from a request alone is what look-ups and the model need of the spine."""
     path, named = ("serving", "on_demand"), product.serving.on_demand
+    if not product.problem:
+        if named:
+            yield Finding(path, f"{named!r} is of no use: no `problem` module makes the spine")
+        return
     module, _, function = named.rpartition(".")
     try:
         expressions = getattr(import_module(module), function)()
@@ -51,9 +57,9 @@ def on_demand(product: Product) -> Iterator[Finding]:
         yield Finding(path, f"{named!r} {says}: {told(error)}")
         return
     columns = _columns(product)
-    if product.serving.request.keys() - columns.keys():
+    if product.request.keys() - columns.keys():
         return  # That is reported.
-    given = {name: columns[name].dtype for name in product.serving.request}
+    given = {name: columns[name].dtype for name in product.request}
     make_spine = product.module.spine
     try:
         schema = pl.LazyFrame(schema=given).with_columns(expressions).collect_schema()

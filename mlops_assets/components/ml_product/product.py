@@ -5,25 +5,29 @@ No computation. What can be wrong with a declaration is found in problems.py.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date, timedelta
-from functools import cache, cached_property
+from functools import cache, cached_property, partial
 from importlib import import_module
-from types import ModuleType
 from typing import Any
 
 import dagster as dg
 import dataframely as dy
+import polars as pl
 
 from mlops_assets.components.code_version import code_version
 from mlops_assets.components.loading import told
 from mlops_assets.components.ml_product import declaration as d
 from mlops_assets.components.recorded import recorded
 from mlops_assets.components.tables.feature_table import DEFINITIONS
-from mlops_assets.components.tables.table_asset import TABLES
+from mlops_assets.components.tables.table_asset import DAYS_OF, TABLES
+from mlops_assets.ml.declared_spine import DAY, Clock
+from mlops_assets.ml.declared_spine import label as label_of
 from mlops_assets.ml.families import FeatureColumns
 from mlops_assets.ml.point_in_time import Definition, days_back
+from mlops_assets.ml.targets import Margins, Target, target_of
 
 PRODUCTS: dict[str, Product] = {}
 """The products of the code location that this process has loaded, by name."""
@@ -35,8 +39,56 @@ def _version(code: tuple[Any, ...], declared: tuple[str, ...]) -> str:
     return code_version(*code, settings=list(declared))
 
 
+_BASELINES = {"regression": ("linear_regression",)}
+"""Baselines of a task where none is declared; logistic_regression of the others."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """The rows to predict and their label, by a module or by what is declared of columns.
+
+    Attributes:
+        days: local days of the spine.
+        spine: the spine's table to the rows, each with `date` and `prediction_time`.
+        label: the label's table to the entity keys and `label`.
+        lead: what the module says of the time between prediction and row; None where it does not.
+    """
+
+    days: dg.DailyPartitionsDefinition
+    spine: Callable[[pl.LazyFrame], pl.LazyFrame]
+    label: Callable[[pl.LazyFrame], pl.LazyFrame]
+    lead: timedelta | None = None
+
+
 class Unresolved(ValueError):
     """What a declaration names is not there."""
+
+
+def example_of(column: Any, day: date) -> str | bool | int | float:
+    """A value that a column of a contract can have, for the endpoint's document."""
+    if isinstance(column, dy.Bool):
+        return True
+    if isinstance(column, dy.Datetime):
+        return f"{day}T12:00:00Z"
+    if isinstance(column, dy.Date):
+        return day.isoformat()
+    if isinstance(column, dy.Enum):
+        return str(column.categories[0])
+    if isinstance(column, dy.String):
+        alone = re.fullmatch(r"\^?\(?([^()|\[\]\\.*+?^$]+)(\|.*)?\)?\$?", column.regex or "")
+        return alone[1] if alone else "text"
+    least = getattr(column, "min", None)
+    if isinstance(column, dy.Float64 | dy.Float32 | dy.Float):
+        return float(least if least is not None else 1)
+    return int(least if least is not None else 1)
+
+
+def _on_the_clock(frame: pl.LazyFrame, clock: Clock) -> pl.LazyFrame:
+    return frame.with_columns(clock.expressions())
+
+
+def _or(declared: float | None, usual: float) -> float:
+    return usual if declared is None else declared
 
 
 @dataclass(frozen=True)
@@ -54,6 +106,9 @@ class Product:
     gates: d.Gates
     promotion: d.Promotion
     monitoring: d.Monitoring
+    task: str = "binary"
+    evaluation: d.Evaluation = field(default_factory=d.Evaluation)
+    compliance: d.Compliance = field(default_factory=d.Compliance)
     serving: d.Serving = field(default_factory=d.Serving)
     retraining: d.Retraining = field(default_factory=d.Retraining)
     card: d.Card = field(default_factory=d.Card)
@@ -67,12 +122,15 @@ class Product:
         return dg.AssetKey([self.name, *name.split("/")])
 
     @cached_property
-    def module(self) -> ModuleType:
-        """The problem: `DAYS`, `spine(...)` and `label(...)`, pure polars.
+    def module(self) -> Problem:
+        """The problem: its days, `spine(...)` and `label(...)`, pure polars.
 
         Raises:
-            Unresolved: it cannot be imported, or lacks one of these.
+            Unresolved: it cannot be imported, or lacks one of these; or, without a module, the
+                spine's table is not there or has no days.
         """
+        if not self.problem:
+            return self._declared()
         try:
             module = import_module(self.problem)
         except Exception as error:
@@ -81,7 +139,98 @@ class Product:
             raise Unresolved(f"{self.problem!r} lacks {', '.join(absent)}")
         if not isinstance(module.DAYS, dg.DailyPartitionsDefinition):
             raise Unresolved(f"{self.problem!r} has DAYS {module.DAYS!r}, no daily partitions")
-        return module
+        return Problem(module.DAYS, module.spine, module.label, getattr(module, "LEAD", None))
+
+    def _declared(self) -> Problem:
+        days = DAYS_OF.get(self.spine.table)
+        if days is None:
+            raise Unresolved(f"{self.spine.table!r} is no declared table with days")
+        return Problem(
+            days=days,
+            spine=partial(_on_the_clock, clock=self.clock),
+            label=partial(
+                label_of,
+                keys=tuple(self.spine.entity_keys),
+                column=self.label.column,
+                positive=self.label.positive,
+            ),
+        )
+
+    @property
+    def clock(self) -> Clock:
+        """How the day and the prediction time of a row follow, where no module says it."""
+        days = DAYS_OF[self.spine.table]
+        clock = Clock(self.spine.time, self.lead, days.timezone)
+        if self.spine.time:
+            return clock
+        names = days.get_partition_keys()
+        return replace(
+            clock,
+            keys=tuple(k for k in self.spine.entity_keys if k != DAY),
+            first=date.fromisoformat(names[0]),
+            blocks=len(names),
+        )
+
+    def labels(self, events: pl.LazyFrame) -> pl.LazyFrame:
+        """The entity keys and the `label` of rows of the label's table, one row a key."""
+        known = self.module.label(events).select(*self.spine.entity_keys, "label")
+        return known.with_columns(self.target.column(pl.col("label")))
+
+    @property
+    def target(self) -> Target:
+        """What is predicted; the classes are those of a training set (`Target.of`)."""
+        return target_of(self.task, self.training.metric)
+
+    @property
+    def margins(self) -> Margins:
+        """What "as good as" means: as declared, else as usual for the task."""
+        usual = self.target.margins
+        return Margins(
+            champion=_or(self.gates.champion_margin, usual.champion),
+            probe=_or(self.retraining.probe_margin, usual.probe),
+            rollback=_or(self.retraining.rollback_margin, usual.rollback),
+        )
+
+    @property
+    def baselines(self) -> tuple[str, ...]:
+        """The families that a candidate must beat, at least one."""
+        declared = self.training.baseline
+        named = (declared,) if isinstance(declared, str) else tuple(declared)
+        return named or _BASELINES.get(self.task, ("logistic_regression",))
+
+    @property
+    def fits(self) -> tuple[str, ...]:
+        """All families that are fitted, the baselines last."""
+        return (*self.training.families, *self.baselines)
+
+    @property
+    def segments(self) -> tuple[str, ...]:
+        """Columns by which an evaluation is split."""
+        declared = self.evaluation.segments
+        return self.columns.categorical if declared is None else tuple(declared)
+
+    @cached_property
+    def request(self) -> dict[str, d.RequestField]:
+        """What a caller of the endpoint gives: as declared, else what a row is known by, and as
+        it likes the columns that the model reads, which are looked up where they are not given."""
+        if self.serving.request or self.problem:
+            return self.serving.request
+        contract = self.spine_contract
+        if contract is None:
+            raise Unresolved(f"{self.spine.table}: its columns are not declared")
+        columns = contract.columns()
+        own = [*self.features.numeric, *self.features.categorical]
+        looked_up = [k for t in self.features.tables if t in DEFINITIONS
+                     for k in DEFINITIONS[t].keys]  # fmt: skip
+        known_by = [*self.spine.entity_keys, self.spine.time]
+        return {
+            name: d.RequestField(
+                example=example_of(columns[name], self.training.first_cutoff),
+                required=name in known_by,
+            )
+            for name in dict.fromkeys([*known_by, *own, *looked_up])
+            if name in columns and name != DAY
+        }
 
     @property
     def spine_contract(self) -> type[dy.Schema] | None:
@@ -92,7 +241,7 @@ class Product:
     @property
     def days(self) -> dg.DailyPartitionsDefinition:
         """The local days of the spine."""
-        return self.module.DAYS
+        return self.module.days
 
     @cached_property
     def scored_days(self) -> dg.DailyPartitionsDefinition:
@@ -113,8 +262,16 @@ class Product:
     @cached_property
     def definitions(self) -> dict[str, Definition]:
         """Feature table to what is looked up in it."""
-        import_module(self.features.declared_in)
+        self.import_features()
         return {t: DEFINITIONS[t] for t in self.features.tables}
+
+    def import_features(self) -> None:
+        """Import the modules that declare the feature tables, so that they are known."""
+        if self.features.declared_in:
+            import_module(self.features.declared_in)
+        for table in self.features.tables:
+            if table not in DEFINITIONS and not self.features.declared_in:
+                import_module(f"mlops_assets.defs.{table.split('/')[0]}.features")
 
     def days_back(self, table: str) -> int:
         """Daily partitions before a row's own day that a feature table's look-up can reach."""

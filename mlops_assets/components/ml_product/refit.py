@@ -18,7 +18,7 @@ import polars as pl
 from mlops_assets.components.automation import content_changed
 from mlops_assets.components.ml_product import evaluation
 from mlops_assets.components.ml_product.evidence import recompute
-from mlops_assets.components.ml_product.incumbent import GATE_RESULTS, known_version
+from mlops_assets.components.ml_product.incumbent import known_version, last_outcomes
 from mlops_assets.components.ml_product.origin import (
     FITTED_ON,
     REFIT,
@@ -38,12 +38,13 @@ from mlops_assets.components.ml_product.training import (
 from mlops_assets.components.ml_product.training_set import (
     LABEL,
     keep_rows,
+    labelled,
     labelled_rows,
     made_of,
     newest_labelled_day,
 )
 from mlops_assets.components.resources import LakehouseResource, ModelRegistryResource
-from mlops_assets.ml.families import FitOptions, Labelled, Model, family, load_model
+from mlops_assets.ml.families import FitOptions, Model, family, load_model
 from mlops_assets.ml.gates import JUDGED, GateOutcome, sound_scores
 from mlops_assets.ml.row_gates import known_in_time, same_schema
 from mlops_assets.stores.bento_source import model_requirements
@@ -144,8 +145,9 @@ def _fitted(
     facts = models.run_json(first.run_id, DESCRIPTION)
     stopped = {name: value for name, value in facts.items() if name in params}
     options = FitOptions(settings.seed, settings.threads, settings.device)
-    labelled = Labelled(rows, rows[LABEL].to_numpy())
-    return chosen.fit(labelled, None, product.columns, params | stopped, options)
+    # With the classes that the evaluated one knows: a version of others would be another model.
+    own = labelled(models.target(first), rows)
+    return chosen.fit(own, None, product.columns, params | stopped, options)
 
 
 def _registered(
@@ -193,7 +195,9 @@ def judge(
     own = [
         same_schema(models.columns(version), product.columns),
         known_in_time(recompute(store, models, product, version, rows), rows.height),
-        sound_scores(models.load(version).predict(rows), rows[LABEL]),
+        sound_scores(
+            models.load(version).predict(rows), rows[LABEL], target=models.target(version)
+        ),
     ]
     found = _evaluated_gates(store, product, first) | {o.name: o for o in own}
     evaluation.write_outcomes(store, product, version, list(found.values()), run_id, REFIT)
@@ -202,22 +206,15 @@ def judge(
 def _evaluated_gates(
     store: Lakehouse, product: Product, first: ModelVersion
 ) -> dict[str, GateOutcome]:
-    rows = (
-        store.scan(product.table(GATE_RESULTS))
-        .filter(pl.col("digest") == first.digest, pl.col("gate").is_in(list(JUDGED)))
-        .sort("judged_at")
-        .group_by("gate")
-        .last()
-        .collect()
-    )
     numbers = ("passed", "value", "limit", "margin", "low", "high", "rows")
     return {
-        row["gate"]: GateOutcome(
-            name=row["gate"],
+        gate: GateOutcome(
+            name=gate,
             **{name: row[name] for name in numbers},
             detail=f"version {first.version}, of which this is the refit: {row['detail']}",
         )
-        for row in rows.iter_rows(named=True)
+        for gate, row in last_outcomes(store, product.name, first).items()
+        if gate in JUDGED
     }
 
 

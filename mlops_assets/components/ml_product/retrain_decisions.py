@@ -140,7 +140,11 @@ def decision(
     else:
         by, cutoff = AUTOMATIC, found.cutoff
         verdict, reason = decide(
-            case.signals, found, margin=limits.probe_margin, min_new_labels=limits.min_new_labels
+            case.signals,
+            found,
+            margin=product.margins.probe,
+            min_new_labels=limits.min_new_labels,
+            unit=product.target.unit,
         )
     there = decisions(store, product)
     return {

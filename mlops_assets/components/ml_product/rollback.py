@@ -44,14 +44,16 @@ class Worse:
     predecessor: ModelVersion
     since: date
     gain: Interval
+    unit: str = "nats"
 
     @property
     def reason(self) -> str:
         """Why, with the numbers."""
         gain = self.gain
         return (
-            f"since {self.since} version {self.champion.version} gains {gain.value:+.4f} nats"
-            f" [{gain.low:+.4f}, {gain.high:+.4f}] over version {self.predecessor.version}"
+            f"since {self.since} version {self.champion.version} gains {gain.value:+.4f}"
+            f" [{gain.low:+.4f}, {gain.high:+.4f}] {self.unit} over version"
+            f" {self.predecessor.version}"
         )
 
 
@@ -74,10 +76,11 @@ def worse_champion(store: Lakehouse, models: ModelRegistry, product: Product) ->
     if champion is None or found is None or found.version != champion.version:
         return None
     gain = gain_over_shadow(store, product, found)
-    if gain is None or gain.high >= -product.retraining.rollback_margin:
+    if gain is None or gain.high >= -product.margins.rollback:
         return None
     assert found.predecessor is not None
-    return Worse(champion, models.get(product.name, found.predecessor), found.since, gain)
+    before = models.get(product.name, found.predecessor)
+    return Worse(champion, before, found.since, gain, product.target.unit)
 
 
 def served_before(store: Lakehouse, models: ModelRegistry, product: Product) -> ModelVersion:
@@ -160,7 +163,7 @@ def rollbacks_asset(product: Product) -> dg.AssetsDefinition:
 
     @product.asset(
         NAME,
-        product.code_version(roll_back, product.retraining.rollback_margin),
+        product.code_version(roll_back, product.margins),
         kinds=["mlflow"],
         description="Champions that went again: which, for which, by whom and why.",
         deps=[product.key(scoring.NAME), product.key(shadow.NAME)],

@@ -12,7 +12,6 @@ from datetime import date
 from typing import Any
 
 import dagster as dg
-import numpy as np
 import polars as pl
 
 from mlops_assets.components.automation import once
@@ -40,18 +39,16 @@ def score(
 ) -> pl.DataFrame:
     """One prediction a row of the feature view, without its revision and id.
 
-    Columns: the entity keys, `as_of` (UTC), `probability`, `decision`, `threshold`,
-    `model_version`, `family`, `features_version` (content of the day's feature view).
+    Columns: the entity keys, `as_of` (UTC), those of the target (`Target.columns`: probability,
+    decision and threshold of a binary one), `model_version`, `family`, `features_version` (content
+    of the day's feature view).
     """
-    probability = model.predict(view)
-    threshold = float(version.tags["threshold"])
+    answers = model.target.columns(model.predict(view), version.threshold)
     contents = content_hashes(view, by=DAY)
     return view.select(
         *product.spine.entity_keys,
         pl.col("prediction_time").alias("as_of"),
-        pl.Series("probability", probability),
-        pl.Series("decision", np.asarray(probability >= threshold)),
-        pl.lit(threshold).alias("threshold"),
+        *answers,
         pl.lit(version.version, pl.Int64).alias("model_version"),
         pl.lit(version.tags["family"]).alias("family"),
         pl.col(DAY).cast(pl.String).replace_strict(contents).alias("features_version"),
@@ -125,7 +122,7 @@ def predict_days(
             new = revise(scored, existing, product)
             # The newest predictions of a day that had none are these: no need to read them again.
             first = new if existing is None else new.join(existing, on=DAY, how="anti")
-            found.update(_scored(first))
+            found.update(_scored(first, product))
             revisions.update(revisions_of(new))
             yield new
 
@@ -139,13 +136,13 @@ def predict_days(
         for block in blocks:
             if rest := [day for day in block if day not in found]:
                 there = newest_revision(_of_days(after, rest), product)
-                found.update(_scored(there.collect()))
+                found.update(_scored(there.collect(), product))
     return found
 
 
 def predictions_asset(product: Product) -> dg.AssetsDefinition:
     """The asset, one partition a local day after the first cut-off."""
-    code = product.code_version(score, product.columns)
+    code = product.code_version(score, product.columns, product.target)
 
     @product.asset(
         NAME,
@@ -196,9 +193,9 @@ def _existing(before: pl.LazyFrame | None, days: Sequence[date]) -> pl.DataFrame
     return _of_days(before, days).select(columns).unique().collect()
 
 
-def _scored(newest: pl.DataFrame) -> dict[date, ScoredDay]:
+def _scored(newest: pl.DataFrame, product: Product) -> dict[date, ScoredDay]:
     contents = content_hashes(newest, by=DAY)
-    means = newest.group_by(DAY).agg(pl.len(), pl.col("probability").mean())
+    means = newest.group_by(DAY).agg(pl.len(), pl.col(product.target.answer).mean())
     return {
         day: ScoredDay(rows, mean, contents[day.isoformat()])
         for day, rows, mean in means.iter_rows()

@@ -22,18 +22,21 @@ from mlops_assets.stores.content import combine, content_hash
 from mlops_assets.stores.lakehouse import Commit, Lakehouse
 from mlops_assets.stores.model_registry import ModelRegistry, ModelVersion
 
+_NUMBERS = dict.fromkeys(("choice", "threshold"), pl.Float64)
+"""What a candidate may lack: a baseline has no choice, and only a binary one a threshold."""
+
 LEADERBOARD = "leaderboard"
 CANDIDATE = "candidate"
 
 
 def leaderboard_asset(product: Product) -> dg.AssetsDefinition:
-    """All families and the baseline on the same validation days, best first."""
-    fits = [fit_name(f) for f in (*product.training.families, product.training.baseline)]
+    """All families and baselines on the same validation days, best first."""
+    fits = [fit_name(f) for f in product.fits]
 
     @product.asset(
         LEADERBOARD,
         product.code_version(leaderboard, fits),
-        description="All families and the baseline on the validation days, best first.",
+        description="All families and baselines on the validation days, best first.",
         deps=[product.key(f) for f in fits],
         automation_condition=content_changed(),
     )
@@ -45,18 +48,8 @@ def leaderboard_asset(product: Product) -> dg.AssetsDefinition:
         data_version = content_hash(board)
         commit = Commit(run_id=context.run.run_id, data_versions={"": data_version})
         version = store.overwrite(product.table(LEADERBOARD), board, commit)
-        shown = [
-            "family",
-            "role",
-            "choice",
-            "auc",
-            "pr_auc",
-            "log_loss",
-            "brier",
-            "trials",
-            "seconds",
-            "left_out",
-        ]
+        figures = product.target.main_figures
+        shown = ["family", "role", "choice", *figures, "trials", "seconds", "left_out"]
         return dg.MaterializeResult(
             data_version=dg.DataVersion(data_version),
             metadata={
@@ -72,12 +65,12 @@ def leaderboard_asset(product: Product) -> dg.AssetsDefinition:
 
 
 def leaderboard(store: Lakehouse, product: Product, fits: list[str]) -> pl.DataFrame:
-    """One row a fit, best first by `choice` (see `Fitted`); ties by name.
+    """One row a fit, best first by `choice` (see `Fitted`), then baselines by their loss.
 
     A family that was left out has no figures, and says why in `left_out`.
     """
     rows = [store.scan(product.table(name)).collect() for name in fits]
-    return pl.concat(rows, how="diagonal").sort("choice", "family", nulls_last=True)
+    return pl.concat(rows, how="diagonal").sort("choice", "loss", "family", nulls_last=True)
 
 
 def candidate_asset(product: Product) -> dg.AssetsDefinition:
@@ -85,7 +78,7 @@ def candidate_asset(product: Product) -> dg.AssetsDefinition:
 
     @product.asset(
         CANDIDATE,
-        product.code_version(register, product.training.baseline),
+        product.code_version(register, product.baselines),
         kinds=["mlflow"],
         description="The best family of the leaderboard, as a version in the model registry.",
         deps=[product.key(LEADERBOARD)],
@@ -100,14 +93,17 @@ def candidate_asset(product: Product) -> dg.AssetsDefinition:
         record, version = register(store, registry.store, product)
         data_version = combine(model=record["digest"], threshold=repr(record["threshold"]))
         commit = Commit(run_id=context.run.run_id, data_versions={"": data_version})
-        store.overwrite(product.table(CANDIDATE), pl.DataFrame([record]), commit)
+        row = pl.DataFrame([record], schema_overrides=_NUMBERS)
+        store.overwrite(
+            product.table(CANDIDATE), row.select(~pl.selectors.by_dtype(pl.Null)), commit
+        )
         return dg.MaterializeResult(
             data_version=dg.DataVersion(data_version),
             metadata={
                 "model_version": record["model_version"],
                 "family": record["family"],
                 "fitted_on": described(version),
-                "metric": record["log_loss"],
+                "metric": record["loss"],
                 "cutoff": record["cutoff"],
                 "mlflow_run": dg.MetadataValue.url(
                     registry.store.link(product.name, record["run_id"])
@@ -123,7 +119,8 @@ def register(
 ) -> tuple[dict[str, Any], ModelVersion]:
     """Register the best family; the same model again is the version that it already is.
 
-    Where no family was fitted, for want of labels, the baseline stands in, and its tag says why.
+    Of several baselines the best on the validation days counts. Where no family was fitted, for
+    want of labels, it stands in, and its tag says why.
 
     Raises:
         dagster.Failure: the registry is not the one that the lake knows.

@@ -136,6 +136,6 @@ def _seen(instance: dg.DagsterInstance, product: Product, watched: tuple[str, ..
     """The newest events of the assets, and the code of the fits, in one text."""
     records = instance.get_asset_records([product.key(name) for name in watched])
     newest = [record.asset_entry.last_materialization_storage_id or 0 for record in records]
-    fits = (*product.training.families, product.training.baseline)
+    fits = product.fits
     code = combine(**{family: fit_version(product, family) for family in fits})
     return f"{max(newest, default=0)}:{code[:16]}"

@@ -10,6 +10,7 @@ from datetime import date, timedelta
 from typing import Any
 
 import dagster as dg
+import numpy as np
 import polars as pl
 
 from mlops_assets.components.automation import once
@@ -19,7 +20,8 @@ from mlops_assets.components.ml_product.training_set import DAY, LABEL, newest_l
 from mlops_assets.components.resources import LakehouseResource, ModelRegistryResource
 from mlops_assets.components.tables.day_events import day_event
 from mlops_assets.components.tables.table_asset import days_of
-from mlops_assets.ml.bootstrap import Interval, paired_gain
+from mlops_assets.ml.bootstrap import Interval
+from mlops_assets.ml.targets import Target
 from mlops_assets.stores.content import content_hash, content_hashes
 from mlops_assets.stores.lakehouse import AlreadyCommitted, Commit, Lakehouse
 from mlops_assets.stores.model_registry import ModelRegistry
@@ -74,7 +76,7 @@ def in_shadow(found: Serving | None, day: date, product: Product) -> int | None:
 
 
 def gain_over_shadow(store: Lakehouse, product: Product, found: Serving) -> Interval | None:
-    """Log loss that the champion gains over its predecessor since it serves (nats a row), by days.
+    """What the champion gains over its predecessor since it serves (`Target.gain`), by days.
 
     None where there are fewer labelled days than `shadow_min_days`.
     """
@@ -85,32 +87,45 @@ def gain_over_shadow(store: Lakehouse, product: Product, found: Serving) -> Inte
     rows = paired(store, product, found, last)
     if rows[DAY].n_unique() < product.retraining.shadow_min_days:
         return None
-    return paired_gain(rows[LABEL], rows["champion"], rows["shadow"], rows[DAY], repetitions=500)
+    return product.target.gain_of(
+        rows["champion"].to_numpy(), rows["shadow"].to_numpy(), rows[DAY], repetitions=500
+    )
 
 
 def paired(store: Lakehouse, product: Product, found: Serving, last: date) -> pl.DataFrame:
-    """Labelled rows that both scored: date, label, champion, shadow."""
+    """Labelled rows that both scored: date, label, and the losses of champion and shadow."""
     if not store.exists(product.table(NAME)):
         return pl.DataFrame(schema={DAY: pl.Date})
     keys = product.spine.entity_keys
-    probabilities = []
+    known_by = last + timedelta(days=product.label.known_after_days)
+    labels = product.labels(store.scan(product.label.table, first=found.since, last=known_by))
+    joined = labels.drop_nulls(LABEL).collect()
     for name, version, shown in (
         (scoring.NAME, found.version, "champion"),
         (NAME, found.predecessor, "shadow"),
     ):
         scanned = store.scan(product.table(name), first=found.since, last=last)
         of_it = scoring.newest_revision(scanned, product).filter(model_version=version)
-        probabilities.append(of_it.select(*keys, pl.col("probability").alias(shown)))
-    known_by = last + timedelta(days=product.label.known_after_days)
-    events = store.scan(product.label.table, first=found.since, last=known_by)
-    labels = product.module.label(events).select(*keys, LABEL).drop_nulls(LABEL)
-    joined = probabilities[0].join(probabilities[1], on=keys).join(labels, on=keys)
-    return joined.sort(keys).collect()
+        said = of_it.select(*keys, *product.target.column_names).collect()
+        both = joined.join(said, on=keys)
+        lost = losses(product.target, both)
+        joined = both.drop(product.target.column_names).with_columns(pl.Series(shown, lost))
+    return joined.sort(keys)
+
+
+def losses(target: Target, rows: pl.DataFrame) -> np.ndarray:
+    """The loss of each row, by its label and what one version said of it."""
+    own = target.of_predictions(rows)
+    if rows.is_empty():
+        return np.empty(0)
+    return own.losses(*own.check(rows[LABEL], own.scores_of(rows)))
 
 
 def shadow_asset(product: Product) -> dg.AssetsDefinition:
     """The asset, one partition a scored day; empty where no predecessor is in the shadow."""
-    code = product.code_version(scoring.score, product.columns, product.retraining.shadow_days)
+    code = product.code_version(
+        scoring.score, product.columns, product.target, product.retraining.shadow_days
+    )
 
     @product.asset(
         NAME,

@@ -9,8 +9,7 @@ import polars as pl
 
 from mlops_assets.components.code_version import difference
 from mlops_assets.components.ml_product import drift, performance
-from mlops_assets.components.ml_product.evaluation import NAME as EVALUATION
-from mlops_assets.components.ml_product.evaluation import trained_through
+from mlops_assets.components.ml_product.evaluation import as_judged, trained_through
 from mlops_assets.components.ml_product.importance import weights
 from mlops_assets.components.ml_product.origin import evaluated, fitted_rows
 from mlops_assets.components.ml_product.product import Product
@@ -36,16 +35,16 @@ def look(
     known = watch.earlier(product.label.known_after_days)
     daily = _rows_of(store, product, performance.NAME, champion, known.last)
     moved = _rows_of(store, product, drift.NAME, champion, today)
-    trained, rate = _training(store, product, champion)
+    trained, level = _training(store, product, champion)
     return [
-        signals.calibration_bias(daily, known, window=window, limit=limits.calibration_bias),
+        signals.calibration_bias(
+            daily, known, window=window, level=level, limit=limits.calibration_bias
+        ),
         signals.loss(
-            daily, known, window=window, limit=limits.loss,
+            daily, known, window=window, limit=limits.loss, metric=product.target.metric,
             evaluated=_evaluated(store, product, evaluated(store, models, product, champion)),
         ),
-        signals.label_rate(
-            daily, known, window=window, trained=rate, limit=limits.label_rate
-        ),
+        signals.label_rate(daily, known, window=window, level=level, limit=limits.label_rate),
         signals.prediction_drift(moved, watch, limit=limits.prediction_drift),
         signals.covariate_drift(
             moved, weights(store, product, champion), watch, limit=limits.covariate_drift
@@ -82,7 +81,7 @@ def _rows_of(
     """Daily rows about the champion itself: what its predecessor did is not its fault."""
     table = product.table(name)
     if not store.exists(table):
-        schema = _NO_DRIFT if name == drift.NAME else performance.SCHEMA
+        schema = _NO_DRIFT if name == drift.NAME else performance.schema(product.target)
         return pl.DataFrame(schema=schema)
     rows = store.scan(table, first=trained_through(champion), last=last)
     return rows.filter(pl.col("model_version") == champion.version).collect()
@@ -94,30 +93,30 @@ _NO_DRIFT: dict[str, Any] = {
 }  # fmt: skip
 
 
-def _training(store: Lakehouse, product: Product, champion: ModelVersion) -> tuple[int, float]:
-    """Rows and label rate of the champion's training set."""
-    rows = fitted_rows(store, product, champion)
-    count, rate = rows.select(pl.len(), pl.col(LABEL).mean().alias("rate")).collect().row(0)
-    return int(count), float(rate)
+def _training(
+    store: Lakehouse, product: Product, champion: ModelVersion
+) -> tuple[int, signals.Level]:
+    """Rows of the champion's training set, and what the label's level was in it."""
+    target, rows = product.target, fitted_rows(store, product, champion)
+    if target.task == "multiclass":
+        count = rows.select(pl.len()).collect().item()
+        return int(count), signals.Level(target.level, None)
+    count, mean = rows.select(pl.len(), pl.col(LABEL).mean().alias("mean")).collect().row(0)
+    scale = abs(mean) if target.is_relative and mean else 1.0
+    return int(count), signals.Level(target.level, float(mean), scale)
 
 
 def _evaluated(store: Lakehouse, product: Product, champion: ModelVersion) -> float | None:
     """Upper bound of the champion's log loss when it was evaluated, from that evaluation."""
-    table = product.table(EVALUATION)
-    newest = store.version(table) if store.exists(table) else -1
-    for version in range(newest, -1, -1):
-        judged = store.scan(table, version=version).filter(
-            (pl.col("model") == "candidate") & (pl.col("model_version") == champion.version)
-        )
-        high = judged.select("log_loss_high").collect().to_series()
-        if len(high):
-            return float(high[0])
-    return None
+    judged = as_judged(store, product, champion)
+    if judged.is_empty():
+        return None
+    return float(judged.filter(model="candidate")["log_loss_high"][0])
 
 
 def _code_changes(models: ModelRegistry, product: Product, champion: ModelVersion) -> list[str]:
     family = champion.tags["family"]
-    if family not in (*product.training.families, product.training.baseline):
+    if family not in product.fits:
         return [f"{family} is no longer declared"]
     fitted = models.run_tag(champion.run_id, "code_version")
     return difference(fitted, fit_version(product, family)) if fitted else []

@@ -26,9 +26,10 @@ from mlops_assets.components.ml_product.answers import (
 )
 from mlops_assets.components.ml_product.product import Product
 from mlops_assets.components.resources import LakehouseResource, ModelRegistryResource
-from mlops_assets.ml.serving_gates import TOLERANCE
+from mlops_assets.ml.serving_gates import TOLERANCE, differences
 from mlops_assets.ml.skew import SCHEMA as CELLS_SCHEMA
 from mlops_assets.ml.skew import skew
+from mlops_assets.ml.targets import Target
 from mlops_assets.stores.lakehouse import AlreadyCommitted, Commit, Lakehouse, TableNotFound
 from mlops_assets.stores.model_registry import DigestMismatch, ModelRegistry, VersionNotFound
 from mlops_assets.stores.offline_features import UnknownGeneration
@@ -37,8 +38,6 @@ from mlops_assets.stores.request_shipping import BATCH, RECEIVED_ON
 NAME = "skew"
 CELLS = "skew_cells"
 CHECK = "online_as_offline"
-ANSWER = "probability"
-"""How the answer itself is called among the cells that differ."""
 SHOWN = 20
 _TIME = pl.Datetime("us", "UTC")
 SCHEMA: dict[str, Any] = {
@@ -80,7 +79,7 @@ def compare(
             found += [
                 skew(used_features(part, columns), offline_features(store, product, part, known),
                      columns),
-                _answers(part, answers_again(models, product, int(version), part)),
+                _answers(part, answers_again(models, product, int(version), part), product.target),
             ]  # fmt: skip
             cells += part.height * (len(columns.names) + 1)
         except (
@@ -109,7 +108,7 @@ def skew_asset(product: Product) -> dg.AssetsDefinition:
     @product.asset(
         NAME,
         product.code_version(
-            compare, product.definitions, product.module.spine, product.serving.request
+            compare, product.definitions, product.module.spine, product.request, product.target
         ),
         description="Logged requests computed again by the offline path, compared cell by cell;"
         " one row a batch that was shipped.",
@@ -186,15 +185,16 @@ def verdict(key: dg.AssetKey, newest: pl.DataFrame, differing: pl.DataFrame) -> 
     )
 
 
-def _answers(rows: pl.DataFrame, again: np.ndarray) -> pl.DataFrame:
+def _answers(rows: pl.DataFrame, again: np.ndarray, target: Target) -> pl.DataFrame:
     """The row of `skew_cells` of the answers themselves, if any of them does not come out again."""
-    said = rows[ANSWER].to_numpy()
-    wrong = ~(np.abs(said - again) <= TOLERANCE)  # NaN is wrong too
+    said = target.of_predictions(rows).scores_of(rows)
+    apart = differences(said, again)
+    wrong = apart > TOLERANCE
     if not wrong.any():
         return pl.DataFrame(schema=CELLS_SCHEMA)
     at = int(np.argmax(wrong))
     row = (
-        ANSWER, rows.height, int(wrong.sum()), float(np.max(np.abs(said - again))),
+        target.answer, rows.height, int(wrong.sum()), float(apart.max()),
         rows["prediction_id"][at], str(said[at]), str(again[at]),
     )  # fmt: skip
     return pl.DataFrame([row], schema=CELLS_SCHEMA, orient="row")

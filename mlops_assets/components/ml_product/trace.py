@@ -22,7 +22,7 @@ from mlops_assets.components.ml_product.pins import SCORED, intervals
 from mlops_assets.components.ml_product.product import Product
 from mlops_assets.components.ml_product.training_set import DAY, made_of
 from mlops_assets.ml.families import FeatureColumns
-from mlops_assets.ml.serving_gates import TOLERANCE
+from mlops_assets.ml.serving_gates import TOLERANCE, differences
 from mlops_assets.ml.skew import skew
 from mlops_assets.stores.content import content_hash
 from mlops_assets.stores.lakehouse import Lakehouse
@@ -60,7 +60,7 @@ class Features:
 
 @dataclass(frozen=True)
 class Trace:
-    """All that stands behind one answer; `probability_again` is computed anew, `same` says whether
+    """All that stands behind one answer; `computed_again` is computed anew, `same` says whether
     it and every feature are what the answer was made of (to 1e-6: a row alone and a row in a batch
     may round differently)."""
 
@@ -76,7 +76,8 @@ class Trace:
     features_from: dict[str, int]
     features_content: str
     features_differing: dict[str, tuple[Any, Any]]
-    probability_again: float
+    answered: float | list[float]
+    computed_again: float | list[float]
     same: bool
 
     def as_json(self) -> dict[str, Any]:
@@ -103,15 +104,17 @@ def trace(store: Lakehouse, models: ModelRegistry, product: Product, prediction_
         if path == BATCH
         else _of_online(store, product, rows, model.columns)
     )
-    again = float(model.predict(features.row)[0])
+    again = model.predict(features.row)
+    said = model.target.scores_of(rows)
     used = features.row.select(model.columns.names).row(0, named=True)
-    same = abs(again - answer["probability"]) <= TOLERANCE and not features.differing
+    same = float(differences(said, again)[0]) <= TOLERANCE and not features.differing
     return Trace(
         prediction_id, product.name, path, answer, _described(models, version),
         _made_of(store, product, version),
         _rows(store, product.table(GATE_RESULTS), version, "judged_at"),
         _rows(store, product.table(PROMOTIONS), version, "decided_at"),
-        used, dict(features.versions), features.content, dict(features.differing), again, same,
+        used, dict(features.versions), features.content, dict(features.differing),
+        said[0].tolist(), again[0].tolist(), same,
     )  # fmt: skip
 
 

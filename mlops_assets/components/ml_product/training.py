@@ -9,7 +9,7 @@ import json
 import logging
 import tempfile
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +20,12 @@ import polars as pl
 from mlops_assets.components.automation import content_changed
 from mlops_assets.components.ml_product.enough_labels import shortage, validation_days
 from mlops_assets.components.ml_product.product import Product
-from mlops_assets.components.ml_product.training_set import DAY, LABEL, NAME, made_of
+from mlops_assets.components.ml_product.training_set import DAY, LABEL, NAME, labelled, made_of
 from mlops_assets.components.resources import LakehouseResource, ModelRegistryResource
-from mlops_assets.ml.families import FitOptions, Labelled, Model, family, save_model
-from mlops_assets.ml.metrics import BinaryMetrics, binary_metrics, choose_threshold
+from mlops_assets.ml.families import FitOptions, Model, family, save_model
 from mlops_assets.ml.search import TrialResult, search
 from mlops_assets.ml.splits import split_by_day, time_folds
+from mlops_assets.ml.targets import Figures
 from mlops_assets.stores.content import combine
 from mlops_assets.stores.lakehouse import Commit, Lakehouse
 from mlops_assets.stores.model_package import folder_digest
@@ -49,16 +49,17 @@ def fit_name(family_name: str) -> str:
 class Fitted:
     """A fitted model and how it did on the validation days, which it was not fitted on.
 
-    `choice` is what families are compared by: the mean log loss over the search's folds and the
+    `choice` is what families are compared by: the mean loss over the search's folds and the
     validation, each a later block of days than was fitted on. One month alone is one draw of the
-    weather. The baseline does not compete and has none.
+    weather. A baseline does not compete and has none. `threshold` is of binary tasks.
     """
 
     model: Model
     params: dict[str, Any]
     trials: list[TrialResult]
-    threshold: float
-    validation: BinaryMetrics
+    threshold: float | None
+    validation: Figures
+    loss: float
     choice: float | None
     rows_train: int
     rows_valid: int
@@ -72,7 +73,7 @@ def fit(
     """Search a family's parameters on folds of the training days, then fit it on all of them.
 
     Args:
-        product: the declaration; its baseline is fitted with its defaults, without a search.
+        product: the declaration; a baseline is fitted without a search.
         family_name: the family.
         rows: the training set; its last `validation_days` days are the validation.
         on_trial: told each trial as it ends.
@@ -83,27 +84,29 @@ def fit(
     days = rows[DAY].to_numpy()
     last: Any = rows[DAY].max()
     train_rows, valid_rows = split_by_day(days, last, validation_days(product, rows))
-    train, valid = _labelled(rows, train_rows), _labelled(rows, valid_rows)
+    target = product.target.of(rows[LABEL])
+    train, valid = (labelled(target, rows.filter(mask)) for mask in (train_rows, valid_rows))
     options = FitOptions(settings.seed, settings.threads, settings.device)
     trials: list[TrialResult] = []
-    params = chosen.defaults()
+    declared = settings.params.get(family_name, {})
+    params = chosen.defaults() | declared
     fold_values: tuple[float, ...] = ()
-    if family_name != settings.baseline:
+    if family_name not in product.baselines:
         budget = settings.search
         folds = time_folds(days[train_rows], budget.folds, budget.fold_days)
         result = search(
             chosen, train, folds, product.columns, trials=budget.trials, seconds=budget.seconds,
-            options=options, max_rows=budget.rows, on_trial=on_trial,
+            options=options, max_rows=budget.rows, fixed=declared, on_trial=on_trial,
         )  # fmt: skip
         trials, params = list(result.trials), dict(result.best.params)
         fold_values = tuple(result.best.fold_values)
     model = chosen.fit(train, valid, product.columns, params, options)
-    scores = model.predict(valid.frame)
-    threshold = choose_threshold(valid.label, scores, settings.threshold)
-    validation = binary_metrics(valid.label, scores, threshold)
-    choice = float(np.mean([*fold_values, validation.log_loss])) if trials else None
+    label, scores = target.check(valid.label, model.predict(valid.frame))
+    threshold = target.choose_threshold(label, scores, settings.threshold)
+    loss = target.loss(label, scores)
+    choice = float(np.mean([*fold_values, loss])) if trials else None
     return Fitted(
-        model, params, trials, threshold, validation, choice,
+        model, params, trials, threshold, target.figures(label, scores, threshold), loss, choice,
         train.frame.height, valid.frame.height, sum((t.seconds for t in trials), 0.0),
         time.perf_counter() - started,
     )  # fmt: skip
@@ -112,7 +115,7 @@ def fit(
 def fit_asset(product: Product, family_name: str) -> dg.AssetsDefinition:
     """The asset of one family's fit: a row of figures; the model is in its MLflow run."""
     name = fit_name(family_name)
-    role = "baseline" if family_name == product.training.baseline else "family"
+    role = "baseline" if family_name in product.baselines else "family"
 
     @product.asset(
         name,
@@ -155,13 +158,13 @@ def fit_asset(product: Product, family_name: str) -> dg.AssetsDefinition:
         data_version = combine(model=digest, threshold=repr(fitted.threshold))
         commit = Commit(run_id=context.run.run_id, data_versions={"": data_version})
         store.overwrite(product.table(name), record, commit)
-        figures = {k: v for k, v in asdict(fitted.validation).items() if v is not None}
+        figures = {k: v for k, v in fitted.validation.items() if v is not None}
         return dg.MaterializeResult(
             data_version=dg.DataVersion(data_version),
             metadata={
                 **figures,
-                "metric": fitted.validation.log_loss,
-                "threshold": fitted.threshold,
+                "metric": fitted.loss,
+                **({"threshold": fitted.threshold} if fitted.threshold is not None else {}),
                 "seconds": fitted.seconds,
                 "trials": len(fitted.trials),
                 "params": dg.MetadataValue.json(fitted.params),
@@ -180,17 +183,13 @@ def fit_version(product: Product, family_name: str) -> str:
 def _settings(product: Product, family_name: str) -> tuple[Any, ...]:
     """What a fit reads of the declaration; another family that competes changes none of it."""
     training = product.training
-    searched = training.search if family_name != training.baseline else None
+    searched = training.search if family_name not in product.baselines else None
     return (
-        family_name, product.columns, training.validation_days, training.threshold,
-        training.min_rows, training.min_class_rows, training.min_days, training.search.folds,
-        training.search.fold_days, training.seed, training.threads, training.device, searched,
+        family_name, product.target, training.params.get(family_name), product.columns,
+        training.validation_days, training.threshold, training.min_rows, training.min_class_rows,
+        training.min_days, training.search.folds, training.search.fold_days, training.seed,
+        training.threads, training.device, searched,
     )  # fmt: skip
-
-
-def _labelled(rows: pl.DataFrame, mask: np.ndarray) -> Labelled:
-    part = rows.filter(mask)
-    return Labelled(part, part[LABEL].to_numpy())
 
 
 def _trial_logger(run: RunLog, family_name: str) -> Any:
@@ -199,7 +198,7 @@ def _trial_logger(run: RunLog, family_name: str) -> Any:
             log.warning("%s trial %d failed: %s", family_name, trial.number, trial.error)
             return
         log.info(
-            "%s trial %d: log loss %.4f in %.1f s",
+            "%s trial %d: loss %.4f in %.1f s",
             family_name,
             trial.number,
             trial.value,
@@ -213,7 +212,7 @@ def _trial_logger(run: RunLog, family_name: str) -> Any:
 
 
 def _keep(run: RunLog, fitted: Fitted, product: Product) -> str:
-    figures = asdict(fitted.validation)
+    figures = fitted.validation
     run.log_metrics({f"validation_{k}": float(v) for k, v in figures.items() if v is not None})
     settings = {"threshold": fitted.threshold, "seed": product.training.seed}
     return keep_model(run, fitted.model, fitted.params | settings)
@@ -265,7 +264,8 @@ def _record(
             {
                 "family": family_name,
                 "role": role,
-                **asdict(fitted.validation),
+                **fitted.validation,
+                "loss": fitted.loss,
                 "choice": fitted.choice,
                 "threshold": fitted.threshold,
                 "trials": len(fitted.trials),
@@ -281,7 +281,9 @@ def _record(
                 "left_out": "",
             }
         ],
-        schema_overrides={"choice": pl.Float64},
+        schema_overrides=dict.fromkeys(
+            ("choice", "threshold", *fitted.model.target.figure_names), pl.Float64
+        ),
     )
 
 

@@ -18,6 +18,8 @@ from mlops_assets.components.metadata import preview, table_schema
 from mlops_assets.components.ml_product import feature_view
 from mlops_assets.components.ml_product.product import Product
 from mlops_assets.components.resources import LakehouseResource
+from mlops_assets.ml.families import Labelled
+from mlops_assets.ml.targets import Target
 from mlops_assets.stores.content import content_hash
 from mlops_assets.stores.lakehouse import Commit, Lakehouse
 
@@ -50,13 +52,9 @@ def labelled_rows(
     """Rows of the feature view from `first` to `last` whose label is known, with the label."""
     known_by = last + timedelta(days=product.label.known_after_days)
     view = store.scan(product.table(feature_view.NAME), first=first, last=last)
-    labels = product.module.label(store.scan(product.label.table, first=first, last=known_by))
+    labels = product.labels(store.scan(product.label.table, first=first, last=known_by))
     keys = product.spine.entity_keys
-    return (
-        view.join(labels.select(*keys, LABEL), on=keys, how="inner", maintain_order="left")
-        .collect()
-        .sort(keys)
-    )
+    return view.join(labels, on=keys, how="inner", maintain_order="left").collect().sort(keys)
 
 
 def newest_labelled_day(store: Lakehouse, product: Product) -> date:
@@ -72,7 +70,11 @@ def training_set(product: Product) -> dg.AssetsDefinition:
     )
 
     version = product.code_version(
-        labelled_rows, product.label, product.training.first_cutoff, product.module.label
+        labelled_rows,
+        product.label,
+        product.training.first_cutoff,
+        product.module.label,
+        product.task,
     )
 
     @product.asset(
@@ -91,7 +93,7 @@ def training_set(product: Product) -> dg.AssetsDefinition:
         store = lakehouse.store
         cutoff = asked_cutoff(store, product, config.cutoff)
         rows = labelled_rows(store, product, None, cutoff)
-        _require_both_classes(rows, product, cutoff)
+        _require_labels(rows, product, cutoff)
         data_version, pinned = content_hash(rows), pinned_versions(store, product)
         version = keep_rows(store, product, NAME, rows, cutoff, context.run.run_id)
         return dg.MaterializeResult(
@@ -101,7 +103,7 @@ def training_set(product: Product) -> dg.AssetsDefinition:
                 "days": rows[DAY].n_unique(),
                 "cutoff": cutoff.isoformat(),
                 DECISION: config.decision,
-                "label_share": float(rows[LABEL].mean()),  # type: ignore[arg-type]
+                "labels": label_summary(rows[LABEL]),
                 "delta_version": version,
                 "made_of": dg.MetadataValue.json(pinned),
                 **preview(rows),
@@ -180,10 +182,26 @@ def asked_cutoff(store: Lakehouse, product: Product, asked: str) -> date:
     return cutoff
 
 
-def _require_both_classes(rows: pl.DataFrame, product: Product, cutoff: date) -> None:
-    if rows[LABEL].n_unique() < 2:
+def label_summary(label: pl.Series) -> str:
+    """The labels in a few words: the mean of numbers, the shares of the commonest classes."""
+    if label.dtype.is_numeric():
+        return f"mean {float(label.mean()):.4g}"  # type: ignore[arg-type]
+    shares = label.value_counts(normalize=True, sort=True).head(5)
+    return ", ".join(f"{name} {share:.1%}" for name, share in shares.iter_rows())
+
+
+def labelled(target: Target, rows: pl.DataFrame) -> Labelled:
+    """Rows with their labels, as families take them."""
+    return Labelled(rows, target.encode(rows[LABEL]), target)
+
+
+def _require_labels(rows: pl.DataFrame, product: Product, cutoff: date) -> None:
+    said = f"{product.name}: the {rows.height} labelled rows through {cutoff}"
+    if fault := product.target.fault(rows[LABEL]):
+        raise dg.Failure(f"{said} {fault}. Is the cut-off too early?", allow_retries=False)
+    try:
+        product.target.of(rows[LABEL]).encode(rows[LABEL])
+    except ValueError as error:
         raise dg.Failure(
-            f"{product.name}: the {rows.height} labelled rows through {cutoff} have"
-            f" {rows[LABEL].n_unique()} classes; training needs both. Is the cut-off too early?",
-            allow_retries=False,
-        )
+            f"{said} do not fit the task {product.task}: {error}", allow_retries=False
+        ) from None

@@ -25,6 +25,7 @@ from mlops_assets.ml.families import load_model
 from mlops_assets.ml.gates import GateOutcome
 from mlops_assets.ml.serving_contract import Contract
 from mlops_assets.ml.serving_gates import answers_as_batch, online_as_offline
+from mlops_assets.ml.targets import Multiclass, Target
 from mlops_assets.stores.bento_store import BentoStore, RunningBento
 from mlops_assets.stores.lakehouse import Lakehouse
 from mlops_assets.stores.online_features import Spine
@@ -63,7 +64,8 @@ def try_out(
     contract = bentos.contract(tag)
     rows = rows.head(BULK_ROWS)
     requests = requests_of(store, contract, rows)
-    expected = load_model(model_folder).predict(rows.head(ROWS))
+    model = load_model(model_folder)
+    expected = model.predict(rows.head(ROWS))
     files = sum(path.stat().st_size for path in model_folder.rglob("*") if path.is_file())
     with tempfile.TemporaryDirectory(prefix="trial-") as scratch:
         environment = _prepare(store, product, contract, rows, Path(scratch))
@@ -80,7 +82,7 @@ def try_out(
                 ),
             ]
         used = _features(Path(scratch), product, [each["prediction_id"] for each in first])
-    answers = np.array([each["probability"] for each in alone])
+    answers = _scores(alone, model.target)
     return [
         answers_as_batch(answers, expected, bento.startup_seconds),
         online_as_offline(used, rows, product.columns),
@@ -157,6 +159,14 @@ def _features(scratch: Path, product: Product, asked: list[str]) -> pl.DataFrame
         .with_columns(pl.col("features").str.json_decode(pl.Struct(types)))
         .unnest("features")
     )
+
+
+def _scores(answers: list[dict[str, Any]], target: Target) -> np.ndarray:
+    """What a server answered, as the model's scores."""
+    if isinstance(target, Multiclass):
+        said = [[each["probabilities"].get(c, np.nan) for c in target.classes] for each in answers]
+        return np.array(said)
+    return np.array([each[target.answer] for each in answers])
 
 
 def _json(value: Any) -> Any:

@@ -8,7 +8,7 @@ definition, which training, batch scoring and the endpoint share.
 
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from datetime import date
+from datetime import date, timedelta
 from typing import Any
 
 import dagster as dg
@@ -23,7 +23,14 @@ from mlops_assets.components.resources import LakehouseResource
 from mlops_assets.components.tables.examine import Table
 from mlops_assets.components.tables.publish import publish
 from mlops_assets.components.tables.quality import DAY, Quality
-from mlops_assets.components.tables.table_asset import asset_options, days_of, domain_of
+from mlops_assets.components.tables.table_asset import (
+    DAYS_OF,
+    SOURCES_OF,
+    TABLES,
+    asset_options,
+    days_of,
+    domain_of,
+)
 from mlops_assets.ml.point_in_time import EVENT_TIME, Definition, Latest
 from mlops_assets.stores.lakehouse import Lakehouse
 
@@ -37,6 +44,7 @@ def feature_table(
     *,
     definition: Definition,
     days: dg.DailyPartitionsDefinition | None = None,
+    days_later: int = 0,
     reads: Mapping[str, str] | None = None,
     contract: type[dy.Schema] | None = None,
     quality: Quality | None = None,
@@ -50,31 +58,40 @@ def feature_table(
         definition: what products look up in it, by which keys, windows or time to live.
         days: its local days; the function then sees the same days of the daily tables that
             it reads, and all of the others.
+        days_later: how many local days after its own a daily row becomes known: the function sees
+            the rows of so many days before, with the `date` on which they are known.
         reads: parameter to table name ("domain/table") where it is not a table of this domain.
         contract: what a row must be.
         quality: what a day is expected to be.
         owners: teams or e-mail addresses.
         tags: further Dagster tags.
-        name: the table's name where one function makes several tables.
+        name: the table's name where one function makes several tables; "domain/table" where the
+            function is declared elsewhere.
     """
 
     # Checks by day and single-run backfills are marked preview and beta.
     @suppress_dagster_warnings
     def decorate(compute: Compute) -> dg.AssetsDefinition:
-        domain = domain_of(compute)
-        table_name = f"{domain}/{name or compute.__name__}"
+        domain, _, own = (name or "").rpartition("/")
+        domain = domain or domain_of(compute)
+        table_name = f"{domain}/{own or compute.__name__}"
         sources = {p: f"{domain}/{p}" for p in inspect.signature(compute).parameters}
         sources |= reads or {}
-        version = code_version(compute, definition, quality or Quality())
+        daily = {s: s in DAYS_OF or s not in TABLES for s in sources.values()}
+        earlier = {s: days_later if days and daily[s] else 0 for s in daily}
+        version = code_version(
+            compute, definition, quality or Quality(), *([days_later] if days_later else [])
+        )
         # Only a look-up that reads some of the days relies on their order; see ml/point_in_time.py.
         by_days = days is not None and definition.reach is not None
         order_by = definition.keys if by_days and isinstance(definition, Latest) else ()
         table = Table(table_name, contract, quality or Quality(), version, order_by=order_by)
         DEFINITIONS[table_name] = definition
+        SOURCES_OF[table_name] = tuple(sources.values())
 
         @dg.asset(
             **asset_options(table, compute, days, owners, {"layer": "feature"} | (tags or {})),
-            deps=[dg.AssetKey(source.split("/")) for source in sources.values()],
+            deps=[_dep(source, earlier[source]) for source in sources.values()],
             metadata={
                 "entity_keys": list(definition.keys),
                 "features": list(definition.features),
@@ -85,13 +102,13 @@ def feature_table(
         @recorded
         def asset(context: dg.AssetExecutionContext, lakehouse: LakehouseResource) -> Iterator[Any]:
             store = lakehouse.store
-            asked = _published_upstream(context, sources) if days else None
+            asked = _published_upstream(context, earlier, days) if days else None
             if asked == []:
                 raise dg.Failure(
                     f"{table_name}: none of the days asked for is published upstream"
                     f" ({', '.join(sources.values())}); materialize those first."
                 )
-            frames = {p: _scan(store, source, asked) for p, source in sources.items()}
+            frames = {p: _scan(store, s, asked, earlier[s]) for p, s in sources.items()}
             frame = compute(**frames).collect()
             _require_columns(frame, table_name, definition, bool(days))
             yield from publish(context, store, table, frame, asked)
@@ -112,25 +129,49 @@ def _require_columns(frame: pl.DataFrame, table: str, definition: Definition, da
         )
 
 
-def _scan(store: Lakehouse, source: str, days: list[date] | None) -> pl.LazyFrame:
+def _dep(source: str, earlier: int) -> dg.AssetDep:
+    """A table that is read, of the same day or of one before, which the first days do not have."""
+    key = dg.AssetKey(source.split("/"))
+    if not earlier:
+        return dg.AssetDep(key)
+    mapping = dg.TimeWindowPartitionMapping(
+        start_offset=-earlier, end_offset=-earlier, allow_nonexistent_upstream_partitions=True
+    )
+    return dg.AssetDep(key, partition_mapping=mapping)
+
+
+def _scan(store: Lakehouse, source: str, days: list[date] | None, earlier: int = 0) -> pl.LazyFrame:
+    declared = TABLES.get(source)
+    if earlier and declared and declared.contract and not store.exists(source):
+        # Before anything has come, nothing is known: the first days are empty.
+        return declared.contract.create_empty(lazy=True)
     rows = store.scan(source)
     if days is None or DAY not in rows.collect_schema():
         return rows
     # The range reads few files; a day in it that another table has withheld is left out.
-    return store.scan(source, first=days[0], last=days[-1]).filter(pl.col(DAY).is_in(days))
+    own = [day - timedelta(days=earlier) for day in days]
+    rows = store.scan(source, first=own[0], last=own[-1]).filter(pl.col(DAY).is_in(own))
+    return rows.with_columns(pl.col(DAY) + pl.duration(days=earlier)) if earlier else rows
 
 
 def _published_upstream(
-    context: dg.AssetExecutionContext, sources: Mapping[str, str]
+    context: dg.AssetExecutionContext,
+    sources: Mapping[str, int],
+    calendar: dg.DailyPartitionsDefinition,
 ) -> list[date]:
-    """The days asked for, less those that a table read here has not published."""
+    """The days asked for, less those that a table read here has not published.
+
+    Of a table that is read some days later, those before the calendar count as published.
+    """
     days = days_of(context)
-    for source in sources.values():
+    begins = str(calendar.get_first_partition_key())
+    for source, earlier in sources.items():
         key = dg.AssetKey(source.split("/"))
         there = context.instance.get_materialized_partitions(key)
         if not there:
             continue
-        absent = [d for d in days if d.isoformat() not in there]
+        own = {d: (d - timedelta(days=earlier)).isoformat() for d in days}
+        absent = [d for d, name in own.items() if name not in there and name >= begins]
         if absent:
             context.log.warning(
                 "%s has not published %s: skipped", source, ", ".join(map(str, absent))

@@ -18,6 +18,12 @@ ARRIVES = "arrives"
 TABLES: dict[str, Table] = {}
 """Name of each declared raw and feature table to its contract and checks."""
 
+DAYS_OF: dict[str, dg.DailyPartitionsDefinition] = {}
+"""Name of each declared table that has days to them."""
+
+SOURCES_OF: dict[str, tuple[str, ...]] = {}
+"""Name of each declared feature table to the tables that it is made of."""
+
 _FUNCTIONS: dict[dg.AssetKey, Callable[..., Any]] = {}
 _TABLES: dict[dg.AssetKey, Table] = {}
 
@@ -62,6 +68,8 @@ def asset_options(
     _FUNCTIONS[key] = function
     _TABLES[key] = table
     TABLES[table.name] = table
+    if days is not None:
+        DAYS_OF[table.name] = days
     return {
         "key": key,
         "description": inspect.getdoc(function),

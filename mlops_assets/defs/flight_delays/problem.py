@@ -27,5 +27,4 @@ def label(flight_events: pl.LazyFrame) -> pl.LazyFrame:
         "flight",
         "origin",
         (pl.col("delay") >= LATE_MINUTES).cast(pl.Int8).alias("label"),
-        pl.col("available_at").alias("known_at"),
     )

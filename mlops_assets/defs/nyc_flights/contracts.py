@@ -9,6 +9,8 @@ from __future__ import annotations
 import dataframely as dy
 import polars as pl
 
+from mlops_assets.defs.nyc_flights.expressions import local_date
+
 
 def _utc(*, primary_key: bool = False) -> dy.Datetime:
     return dy.Datetime(nullable=False, primary_key=primary_key, time_zone="UTC", time_unit="us")
@@ -86,6 +88,25 @@ class Weather(dy.Schema):
     precipitation_in = dy.Float64(nullable=True, min=0, max=10)
     pressure_mb = dy.Float64(nullable=True, min=870, max=1085)
     visibility_mi = dy.Float64(nullable=True, min=0, max=10)
+
+
+class ScheduledCongestion(dy.Schema):
+    """An hour in which flights are planned to leave an airport; known a day before."""
+
+    date = dy.Date(nullable=False)
+    origin = dy.String(primary_key=True, regex="^(EWR|JFK|LGA)$")
+    departure_hour = _utc(primary_key=True)
+    departures = dy.Int64(nullable=False, min=1, max=100)
+    carriers = dy.Int64(nullable=False, min=1, max=30)
+    departures_before = dy.Int64(nullable=False, min=0, max=300)
+    event_time = _utc()
+    available_at = _utc()
+
+    @dy.rule()
+    def is_a_whole_hour_of_its_day(cls) -> pl.Expr:
+        """An hour begins at its first minute, and is one of the local day."""
+        hour = pl.col("departure_hour")
+        return (hour.dt.truncate("1h") == hour) & (local_date("departure_hour") == pl.col("date"))
 
 
 class Planes(dy.Schema):

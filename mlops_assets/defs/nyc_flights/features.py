@@ -15,6 +15,7 @@ import dagster as dg
 import polars as pl
 
 from mlops_assets.components.tables import Quality, feature_table
+from mlops_assets.defs.nyc_flights import contracts
 from mlops_assets.defs.nyc_flights.days import DAYS
 from mlops_assets.defs.nyc_flights.expressions import LATE_MINUTES
 from mlops_assets.ml.point_in_time import Latest, Trailing
@@ -110,22 +111,28 @@ def weather_known(weather: pl.LazyFrame) -> pl.LazyFrame:
         columns={"departures_in_hour": "departures", "carriers_in_hour": "carriers"},
         ttl=timedelta(hours=1),
     ),
+    contract=contracts.ScheduledCongestion,
     quality=Quality(rows=(30, 75)),
     owners=OWNERS,
 )
 def scheduled_congestion(flight_schedule: pl.LazyFrame) -> pl.LazyFrame:
-    """How busy the airport is planned to be in the hour; known a day before."""
-    hour = pl.col("scheduled_departure").dt.truncate("1h")
+    """How busy the airport is planned to be in the hour, and in the three hours of the local day
+    before it; known a day before."""
+    hour = pl.col("departure_hour")
+    before = pl.col("departures").rolling_sum_by(hour, window_size="3h", closed="left")
     return (
-        flight_schedule.with_columns(hour.alias("departure_hour"))
+        flight_schedule.with_columns(
+            pl.col("scheduled_departure").dt.truncate("1h").alias("departure_hour")
+        )
         .group_by("date", "origin", "departure_hour")
         .agg(
             pl.len().cast(pl.Int64).alias("departures"),
             pl.col("carrier").n_unique().cast(pl.Int64).alias("carriers"),
         )
-        .with_columns(
-            pl.col("departure_hour").alias("event_time"),
-            (pl.col("departure_hour") - pl.duration(days=1)).alias("available_at"),
-        )
         .sort("date", "origin", "departure_hour")
+        .with_columns(
+            before.over("date", "origin").fill_null(0).alias("departures_before"),
+            hour.alias("event_time"),
+            (hour - pl.duration(days=1)).alias("available_at"),
+        )
     )

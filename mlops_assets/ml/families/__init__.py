@@ -1,4 +1,4 @@
-"""The model families: ways to turn labelled rows into a model that gives probabilities.
+"""The model families: ways to turn labelled rows into a model that gives scores.
 
 A new family is one new file in this folder with an object `FAMILY` (see `base.Family`); its name
 is the file's name. Importing this package, or listing the families, imports no model library.
@@ -36,7 +36,9 @@ __all__ = [
     "save_model",
 ]
 
-_NOT_FAMILIES = frozenset({"artifact", "base", "encoded", "encoders", "skops_archive"})
+_NOT_FAMILIES = frozenset(
+    {"artifact", "base", "encoded", "encoders", "skops_archive", "torch_fit", "torch_heads"}
+)
 
 
 def families() -> tuple[str, ...]:

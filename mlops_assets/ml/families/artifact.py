@@ -36,6 +36,7 @@ def write_model(model: Model, folder: Path) -> None:
         "family": model.family,
         "numeric": list(model.columns.numeric),
         "categorical": list(model.columns.categorical),
+        "target": model.target.to_json(),
         "description": model.description(),
         "sha256": {path.name: _sha256(path) for path in sorted(folder.iterdir())},
     }

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import polars as pl
 
+from mlops_assets.ml.targets import BINARY, Target
+
 if TYPE_CHECKING:
     import optuna
 
@@ -73,28 +75,30 @@ class Labelled:
 
     Attributes:
         frame: the feature columns of each row; other columns are ignored.
-        label: 0 or 1 for each row, shape (rows,); kept as float64.
+        label: of each row, as `target.encode` takes it; kept as float64, shape (rows,): 0 or 1,
+            the number of a class, or a number.
+        target: what the label is, and by which loss a fit is judged.
 
     Raises:
-        ValueError: no rows, another number of labels than rows, or a label other than 0 and 1.
+        ValueError: no rows, another number of labels than rows, or a label that the target cannot
+            have.
     """
 
     frame: pl.DataFrame
     label: np.ndarray
+    target: Target = BINARY
 
     def __post_init__(self) -> None:
-        label = np.asarray(self.label, dtype=np.float64)
         if not self.frame.height:
             raise ValueError("0 labelled rows, expected at least 1; is the period empty?")
+        label = self.target.encode(self.label)
         if label.shape != (self.frame.height,):
             raise ValueError(f"label has shape {label.shape}, expected ({self.frame.height},)")
-        if odd := int(np.count_nonzero((label != 0) & (label != 1))):
-            raise ValueError(f"{odd} of {label.size} labels are neither 0 nor 1; leave them out")
         object.__setattr__(self, "label", label)
 
     def take(self, rows: np.ndarray) -> Labelled:
         """The rows at these indices, in this order."""
-        return Labelled(self.frame[rows], self.label[rows])
+        return Labelled(self.frame[rows], self.label[rows], self.target)
 
 
 @dataclass(frozen=True)
@@ -140,12 +144,17 @@ class Model(Protocol):
     def columns(self) -> FeatureColumns:
         """What it reads."""
 
+    @property
+    def target(self) -> Target:
+        """What it predicts; of several classes, in their order."""
+
     def predict(self, frame: pl.DataFrame | Rows) -> np.ndarray:
-        """P(label = 1) of each row, in the frame's order: float64, shape (rows,), in [0, 1].
+        """The score of each row, in the frame's order, float64: the chance of label 1 in [0, 1] or
+        the expected number, shape (rows,); or the chance of each class, shape (rows, classes).
 
         Rows give what a frame of the same values gives.
 
-        Missing values and levels never seen in training are fine; 0 rows give shape (0,).
+        Missing values and levels never seen in training are fine; 0 rows give 0 scores.
 
         Raises:
             FeatureError: a feature column that is missing, infinite or of an unreadable type.
@@ -169,6 +178,10 @@ class Family(Protocol):
     def name(self) -> str:
         """The name of its module."""
 
+    @property
+    def tasks(self) -> frozenset[str]:
+        """What it can predict: binary, multiclass, regression."""
+
     def defaults(self) -> dict[str, Any]:
         """Every parameter with its default, ready for JSON."""
 
@@ -183,17 +196,18 @@ class Family(Protocol):
         params: Mapping[str, Any],
         options: FitOptions,
     ) -> Model:
-        """Fit on `train`, and stop early by the log loss on `valid` where it is given.
+        """Fit on `train`, and stop early by the loss on `valid` where it is given.
 
         Args:
-            train: rows to learn from, with both classes.
+            train: rows to learn from, with more than one label, and what is to be predicted.
             valid: later rows that decide when to stop; None fits to the end.
             columns: what to read.
             params: values that differ from the defaults.
             options: seed, threads, device.
 
         Raises:
-            ValueError: one class only, an unknown parameter, or a device that is not there.
+            ValueError: one label only, a task that is not the family's, an unknown parameter, or
+                a device that is not there.
             FeatureError: see `Model.predict`.
         """
 
@@ -215,16 +229,21 @@ def complete_params(family: Family, params: Mapping[str, Any]) -> dict[str, Any]
     return defaults | dict(params)
 
 
-def check_both_classes(train: Labelled) -> None:
-    """Refuse a label that is the same in every row: a model of it would know only that.
+def check_fit(family: Family, train: Labelled) -> None:
+    """Refuse a task that is not the family's, and a label that is the same in every row.
 
     Raises:
-        ValueError: one class only.
+        ValueError: either.
     """
+    if train.target.task not in family.tasks:
+        raise ValueError(
+            f"{family.name} is for {', '.join(sorted(family.tasks))} tasks, not for"
+            f" {train.target.task}"
+        )
     if train.label.min() == train.label.max():
         raise ValueError(
-            f"all {train.label.size} training labels are {train.label[0]:.0f}: "
-            "a fit needs both classes, take more days"
+            f"all {train.label.size} training labels are {train.label[0]:g}: "
+            "a fit needs both classes, or more than one number; take more days"
         )
 
 

@@ -1,16 +1,16 @@
 """A small neural network: an embedding for each category, standardised numbers, two hidden layers.
 
 After Guo and Berkhahn, "Entity Embeddings of Categorical Variables" (2016). Fitted by AdamW on the
-binary cross-entropy; the weights of the best epoch are kept. The same seed gives the same model on
-the CPU. Predicts on the CPU wherever it was fitted. Stored as safetensors.
+target's loss; the weights of the best epoch are kept. The same seed gives the same model on the
+CPU. Predicts on the CPU wherever it was fitted. Stored as safetensors.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -22,12 +22,21 @@ from mlops_assets.ml.families.base import (
     FitOptions,
     Labelled,
     Rows,
-    check_both_classes,
+    check_fit,
     choose_device,
     complete_params,
 )
 from mlops_assets.ml.families.encoded import EncodedModel, load_encoder_and_facts
 from mlops_assets.ml.families.encoders import Encoder
+from mlops_assets.ml.families.torch_fit import (
+    category_vectors,
+    fit_network,
+    gpu_is_there,
+    scores,
+    torch_set_up,
+)
+from mlops_assets.ml.families.torch_heads import Head
+from mlops_assets.ml.targets import target_from_json
 
 if TYPE_CHECKING:
     import optuna
@@ -36,10 +45,6 @@ if TYPE_CHECKING:
 
 NAME = "embedding_mlp"
 _WEIGHTS_FILE = "model.safetensors"
-_PREDICT_ROWS = 65_536
-_WIDEST_EMBEDDING = 16
-# Levels hidden while fitting, so that the vector of the unknown level is learned from all of them.
-_HIDDEN_SHARE = 0.01
 
 
 @dataclass(frozen=True)
@@ -50,25 +55,15 @@ class EmbeddingMLPModel(EncodedModel):
 
     family: ClassVar[str] = NAME
 
-    def probability(self, frame: pl.DataFrame | Rows) -> np.ndarray:
-        """P(label = 1) of each row."""
-        import torch
-
-        device = next(self.network.parameters()).device
-        numbers, codes = (each.to(device) for each in _tensors(self.encoder, frame))
-        with torch.inference_mode():
-            logits = [
-                self.network(n, c)
-                for n, c in zip(
-                    numbers.split(_PREDICT_ROWS), codes.split(_PREDICT_ROWS), strict=True
-                )
-            ]
-            return torch.cat(logits).double().sigmoid().cpu().numpy()
+    def score(self, frame: pl.DataFrame | Rows) -> np.ndarray:
+        """The chance of label 1, or of each class, or the number."""
+        head = Head.from_json(self.target, self.facts["head"])
+        return scores(self.network, head, _tensors(self.encoder, frame))
 
     @classmethod
     def finds_gpu(cls) -> Callable[[], bool]:
         """What asks the library for a GPU."""
-        return _gpu_is_there
+        return gpu_is_there
 
     def on_gpu(self) -> EmbeddingMLPModel:
         """The model with a network of its own on the GPU."""
@@ -85,6 +80,7 @@ class EmbeddingMLP:
     """Embeddings and a perceptron with two hidden layers, in torch."""
 
     name = NAME
+    tasks = frozenset({"binary", "multiclass", "regression"})
 
     def defaults(self) -> dict[str, Any]:
         """Every parameter with its default."""
@@ -115,15 +111,21 @@ class EmbeddingMLP:
         params: Mapping[str, Any],
         options: FitOptions,
     ) -> EmbeddingMLPModel:
-        """Train until the log loss on `valid` has not fallen for `patience` epochs."""
+        """Train until the loss on `valid` has not fallen for `patience` epochs."""
         values = complete_params(self, params)
-        check_both_classes(train)
-        device = choose_device(NAME, options.device, _gpu_is_there)
+        check_fit(self, train)
+        device = choose_device(NAME, options.device, gpu_is_there)
         encoder = Encoder.fit(train.frame, columns)
-        with _torch_set_up(options, device):
-            network = _network(encoder, values["width"], values["dropout"]).to(device)
-            facts = _train(network, encoder, train, valid, values, options)
-        facts["device"] = str(next(network.parameters()).device)
+        with torch_set_up(options, device):
+            head = Head.fit(train)
+            network = _network(encoder, head.width, values["width"], values["dropout"]).to(device)
+            inputs = partial(_tensors, encoder)
+            facts = fit_network(NAME, network, head, inputs, train, valid, values, options)
+        facts |= {
+            "device": str(next(network.parameters()).device),
+            "target": train.target.to_json(),
+            "head": head.to_json(),
+        }
         return EmbeddingMLPModel(encoder, facts | _shape(values), network.cpu().eval())
 
     def load(self, folder: Path) -> EmbeddingMLPModel:
@@ -131,53 +133,38 @@ class EmbeddingMLP:
         from safetensors.torch import load_file
 
         encoder, facts = load_encoder_and_facts(folder)
-        network = _network(encoder, facts["width"], facts["dropout"])
+        head = Head.from_json(target_from_json(facts["target"]), facts["head"])
+        network = _network(encoder, head.width, facts["width"], facts["dropout"])
         network.load_state_dict(load_file(folder / _WEIGHTS_FILE))
         return EmbeddingMLPModel(encoder, facts, network.eval())
-
-
-def _gpu_is_there() -> bool:
-    import torch
-
-    return torch.cuda.is_available()
 
 
 def _shape(values: Mapping[str, Any]) -> dict[str, Any]:
     return {name: values[name] for name in ("width", "dropout")}
 
 
-def _network(encoder: Encoder, width: int, dropout: float) -> Module:
-    """Logits of standardised numbers and of codes from 0 (unknown or missing) upwards."""
+def _network(encoder: Encoder, outputs: int, width: int, dropout: float) -> Module:
+    """Outputs of standardised numbers and of codes from 0 (unknown or missing) upwards."""
     import torch
     from torch import nn
 
     class Network(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            levels = encoder.level_counts
-            sizes = [min(_WIDEST_EMBEDDING, 1 + round(count**0.5)) for count in levels]
-            self.embeddings = nn.ModuleList(
-                nn.Embedding.from_pretrained(0.1 * torch.randn(count + 1, size), freeze=False)
-                for count, size in zip(levels, sizes, strict=True)
-            )
+            self.vectors, size = category_vectors(encoder)
             numbers = len(encoder.columns.numeric) + len(encoder.flagged)
             self.layers = nn.Sequential(
-                nn.Linear(numbers + sum(sizes), width),
+                nn.Linear(numbers + size, width),
                 nn.ReLU(),
                 nn.Dropout(dropout),
                 nn.Linear(width, width // 2),
                 nn.ReLU(),
                 nn.Dropout(dropout),
-                nn.Linear(width // 2, 1),
+                nn.Linear(width // 2, outputs),
             )
 
         def forward(self, numbers: Tensor, codes: Tensor) -> Tensor:
-            if self.training:
-                codes = codes * (torch.rand(codes.shape, device=codes.device) >= _HIDDEN_SHARE)
-            vectors = [
-                embedding(codes[:, index]) for index, embedding in enumerate(self.embeddings)
-            ]
-            return self.layers(torch.cat([numbers, *vectors], dim=1)).squeeze(1)
+            return self.layers(torch.cat([numbers, self.vectors(codes)], dim=1))
 
     return Network()
 
@@ -187,98 +174,6 @@ def _tensors(encoder: Encoder, frame: pl.DataFrame | Rows) -> tuple[Tensor, Tens
 
     numbers = torch.from_numpy(encoder.standardised(frame).astype(np.float32))
     return numbers, torch.from_numpy(encoder.codes(frame) + 1)
-
-
-def _train(
-    network: Module,
-    encoder: Encoder,
-    train: Labelled,
-    valid: Labelled | None,
-    values: Mapping[str, Any],
-    options: FitOptions,
-) -> dict[str, Any]:
-    """Fit the network in place and leave it with the weights of its best epoch."""
-    import torch
-
-    optimizer = torch.optim.AdamW(
-        network.parameters(), lr=values["learning_rate"], weight_decay=values["weight_decay"]
-    )
-    rows = _device_rows(network, encoder, train)
-    judged = None if valid is None else _device_rows(network, encoder, valid)
-    best_loss, best_epoch, best_weights = float("inf"), 0, network.state_dict()
-    for epoch in range(1, values["epochs"] + 1):
-        loss = _epoch(network, optimizer, rows, values["batch_rows"])
-        if judged is None:
-            best_epoch = epoch
-        else:
-            loss = _loss(network, judged)
-            if loss < best_loss:
-                best_loss, best_epoch = loss, epoch
-                best_weights = {k: v.clone() for k, v in network.state_dict().items()}
-        options.tell(f"{NAME}: epoch {epoch}, log loss {loss:.4f}")
-        if not np.isfinite(loss):
-            raise ArithmeticError(f"{NAME}: diverged in epoch {epoch}; lower the learning rate")
-        if judged is not None and epoch - best_epoch >= values["patience"]:
-            break
-    network.load_state_dict(best_weights)
-    return {"epochs": best_epoch} | ({} if judged is None else {"valid_log_loss": best_loss})
-
-
-def _device_rows(
-    network: Module, encoder: Encoder, rows: Labelled
-) -> tuple[Tensor, Tensor, Tensor]:
-    import torch
-
-    device = next(network.parameters()).device
-    numbers, codes = _tensors(encoder, rows.frame)
-    label = torch.from_numpy(rows.label.astype(np.float32))
-    return numbers.to(device), codes.to(device), label.to(device)
-
-
-def _epoch(
-    network: Module, optimizer: Any, rows: tuple[Tensor, Tensor, Tensor], batch_rows: int
-) -> float:
-    """One pass over the rows in random order; returns the mean log loss, dropout included."""
-    import torch
-    from torch.nn.functional import binary_cross_entropy_with_logits
-
-    network.train()
-    numbers, codes, label = rows
-    total = 0.0
-    for batch in torch.randperm(len(label)).to(label.device).split(batch_rows):
-        optimizer.zero_grad(set_to_none=True)
-        logits = network(numbers[batch], codes[batch])
-        loss = binary_cross_entropy_with_logits(logits, label[batch])
-        loss.backward()
-        optimizer.step()
-        total += loss.item() * len(batch)
-    return total / len(label)
-
-
-def _loss(network: Module, rows: tuple[Tensor, Tensor, Tensor]) -> float:
-    import torch
-    from torch.nn.functional import binary_cross_entropy_with_logits
-
-    network.eval()
-    numbers, codes, label = rows
-    with torch.inference_mode():
-        return binary_cross_entropy_with_logits(network(numbers, codes), label).item()
-
-
-@contextmanager
-def _torch_set_up(options: FitOptions, device: str) -> Iterator[None]:
-    """Seed torch and set its threads for one fit, and leave both as they were found."""
-    import torch
-
-    threads = torch.get_num_threads()
-    gpus = range(torch.cuda.device_count()) if device == "cuda" else ()
-    with torch.random.fork_rng(devices=gpus):
-        torch.manual_seed(options.seed)
-        torch.set_num_threads(options.threads)
-        try:
-            yield
-        finally:
-            torch.set_num_threads(threads)
 
 
 FAMILY = EmbeddingMLP()

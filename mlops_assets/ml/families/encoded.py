@@ -1,7 +1,7 @@
 """What the models of this folder share: an encoder in front, a check behind, two JSON files.
 
 A family may return any `Model`; one that subclasses `EncodedModel` writes only how it turns an
-encoded frame into probabilities and which files hold its own weights.
+encoded frame into scores and which files hold its own weights.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -21,6 +21,7 @@ import polars as pl
 
 from mlops_assets.ml.families.base import FeatureColumns, Rows, choose_device
 from mlops_assets.ml.families.encoders import Encoder
+from mlops_assets.ml.targets import Target, target_from_json
 
 if TYPE_CHECKING:
     from threadpoolctl import ThreadpoolController
@@ -36,7 +37,7 @@ class EncodedModel(ABC):
 
     Attributes:
         encoder: fitted on the training rows.
-        facts: what `description` gives, ready for JSON.
+        facts: what `description` gives, ready for JSON; `target` among them.
     """
 
     encoder: Encoder
@@ -49,12 +50,17 @@ class EncodedModel(ABC):
         """What the model reads."""
         return self.encoder.columns
 
+    @cached_property
+    def target(self) -> Target:
+        """What the model predicts."""
+        return target_from_json(self.facts.get("target"))
+
     def description(self) -> dict[str, Any]:
         """Small facts about the fit."""
         return dict(self.facts)
 
     def predict(self, frame: pl.DataFrame | Rows) -> np.ndarray:
-        """P(label = 1) of each row: float64, shape (rows,); see `Model.predict`.
+        """The score of each row: float64; see `Model.predict`.
 
         Raises:
             FeatureError: a feature column that is missing, infinite or of an unreadable type.
@@ -62,15 +68,20 @@ class EncodedModel(ABC):
         """
         if not frame.height:
             self.encoder.codes(frame)
-            return np.empty(0)
+            return np.empty((0, *self._shape))
         with _few_threads(self.family, frame.height):
-            probability = self.probability(frame).astype(np.float64)
-        if odd := int(np.count_nonzero(~np.isfinite(probability))):
+            score = self.score(frame).astype(np.float64)
+        if odd := int(np.count_nonzero(~np.isfinite(score))):
             raise ArithmeticError(
                 f"{self.family}: {odd} of {frame.height} predictions are not finite; "
                 "the fit has diverged, do not use this model"
             )
-        return probability
+        return score
+
+    @property
+    def _shape(self) -> tuple[int, ...]:
+        classes = getattr(self.target, "classes", ())
+        return (len(classes),) if classes else ()
 
     def on(self, device: str) -> EncodedModel:
         """The model predicting on "cpu" or "cuda"; "auto" takes a GPU that is there and of use.
@@ -97,8 +108,8 @@ class EncodedModel(ABC):
         self.save_weights(folder)
 
     @abstractmethod
-    def probability(self, frame: pl.DataFrame | Rows) -> np.ndarray:
-        """P(label = 1) of at least one row, unchecked: any float type, shape (rows,)."""
+    def score(self, frame: pl.DataFrame | Rows) -> np.ndarray:
+        """The score of at least one row, unchecked: any float type."""
 
     @abstractmethod
     def save_weights(self, folder: Path) -> None:

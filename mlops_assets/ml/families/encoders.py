@@ -10,12 +10,15 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
 
 from mlops_assets.ml.families.base import FeatureColumns, FeatureError, Rows
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
 
 MISSING_CODE = -1
 
@@ -135,6 +138,23 @@ class Encoder:
         scaled = np.where(missing, 0.0, (values - means) * scale)
         flags = missing[:, [names.index(name) for name in self.flagged]].astype(np.float64)
         return np.hstack([np.clip(scaled, -_MOST_DEVIATIONS, _MOST_DEVIATIONS), flags])
+
+    def design(self, frame: pl.DataFrame | Rows) -> csr_array:
+        """What a linear model reads: `standardised`, then one column a level; sparse, shape
+        (rows, numeric + flagged + levels + categorical).
+
+        The first column of each categorical feature stands for null and unseen levels.
+        """
+        from scipy.sparse import csr_array, hstack
+
+        widths = np.array(self.level_counts, dtype=np.int64) + 1
+        starts = np.concatenate([[0], np.cumsum(widths)])
+        places = self.codes(frame) + 1 + starts[:-1]
+        ends = np.arange(frame.height + 1) * len(widths)
+        one_hot = csr_array(
+            (np.ones(places.size), places.ravel(), ends), shape=(frame.height, int(starts[-1]))
+        )
+        return hstack([csr_array(self.standardised(frame)), one_hot], format="csr")
 
     @property
     def level_counts(self) -> tuple[int, ...]:

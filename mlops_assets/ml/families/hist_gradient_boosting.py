@@ -21,17 +21,18 @@ from mlops_assets.ml.families.base import (
     FitOptions,
     Labelled,
     Rows,
-    check_both_classes,
+    check_fit,
     choose_device,
     complete_params,
 )
 from mlops_assets.ml.families.encoded import EncodedModel, load_encoder_and_facts
 from mlops_assets.ml.families.encoders import Encoder
 from mlops_assets.ml.families.skops_archive import write_archive
+from mlops_assets.ml.targets import Target
 
 if TYPE_CHECKING:
     import optuna
-    from sklearn.ensemble import HistGradientBoostingClassifier
+    from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 
 NAME = "hist_gradient_boosting"
 _WEIGHTS_FILE = "model.skops"
@@ -49,25 +50,30 @@ _TRUSTED = frozenset(
 
 @dataclass(frozen=True)
 class HistGradientBoostingModel(EncodedModel):
-    """Boosted trees in scikit-learn's classifier."""
+    """Boosted trees in scikit-learn's classifier or regressor."""
 
-    classifier: HistGradientBoostingClassifier
+    estimator: HistGradientBoostingClassifier | HistGradientBoostingRegressor
 
     family: ClassVar[str] = NAME
 
-    def probability(self, frame: pl.DataFrame | Rows) -> np.ndarray:
-        """P(label = 1) of each row."""
-        return self.classifier.predict_proba(self.encoder.matrix(frame))[:, 1]
+    def score(self, frame: pl.DataFrame | Rows) -> np.ndarray:
+        """The chance of label 1, or of each class, or the number."""
+        matrix = self.encoder.matrix(frame)
+        if self.target.task == "regression":
+            return self.estimator.predict(matrix)
+        chances = self.estimator.predict_proba(matrix)
+        return chances if self.target.task == "multiclass" else chances[:, 1]
 
     def save_weights(self, folder: Path) -> None:
-        """Write the classifier in skops' format."""
-        write_archive(self.classifier, folder / _WEIGHTS_FILE)
+        """Write the estimator in skops' format."""
+        write_archive(self.estimator, folder / _WEIGHTS_FILE)
 
 
 class HistGradientBoosting:
-    """scikit-learn's HistGradientBoostingClassifier."""
+    """scikit-learn's HistGradientBoostingClassifier and HistGradientBoostingRegressor."""
 
     name = NAME
+    tasks = frozenset({"binary", "multiclass", "regression"})
 
     def defaults(self) -> dict[str, Any]:
         """Every parameter with its default."""
@@ -100,24 +106,30 @@ class HistGradientBoosting:
         params: Mapping[str, Any],
         options: FitOptions,
     ) -> HistGradientBoostingModel:
-        """Boost until the log loss on `valid` has not fallen for `patience` rounds."""
+        """Boost until the loss on `valid` has not fallen for `patience` rounds."""
         from threadpoolctl import threadpool_limits
 
         values = complete_params(self, params)
-        check_both_classes(train)
+        check_fit(self, train)
         device = choose_device(NAME, options.device, None)
         encoder = Encoder.fit(train.frame, columns, most_levels=values["max_bins"])
-        classifier = _classifier(values, columns, options.seed, stop_early=valid is not None)
+        estimator = _estimator(
+            train.target, values, columns, options.seed, stop_early=valid is not None
+        )
         judge = (
             {} if valid is None else {"X_val": encoder.matrix(valid.frame), "y_val": valid.label}
         )
         with threadpool_limits(options.threads):
-            classifier.fit(encoder.matrix(train.frame), train.label, **judge)
-        facts = {"rounds": int(classifier.n_iter_), "device": device}
+            estimator.fit(encoder.matrix(train.frame), train.label, **judge)
+        facts: dict[str, Any] = {
+            "rounds": int(estimator.n_iter_),
+            "device": device,
+            "target": train.target.to_json(),
+        }
         if valid is not None:
-            facts["valid_log_loss"] = -float(classifier.validation_score_[-1])
+            facts["valid_loss"] = -float(estimator.validation_score_[-1])
         options.tell(f"{NAME}: {facts['rounds']} rounds")
-        return HistGradientBoostingModel(encoder, facts, classifier)
+        return HistGradientBoostingModel(encoder, facts, estimator)
 
     def load(self, folder: Path) -> HistGradientBoostingModel:
         """Read what a model's `save` wrote.
@@ -136,13 +148,19 @@ class HistGradientBoosting:
         )
 
 
-def _classifier(
-    values: Mapping[str, Any], columns: FeatureColumns, seed: int, stop_early: bool
-) -> HistGradientBoostingClassifier:
-    from sklearn.ensemble import HistGradientBoostingClassifier
+def _estimator(
+    target: Target, values: Mapping[str, Any], columns: FeatureColumns, seed: int, stop_early: bool
+) -> HistGradientBoostingClassifier | HistGradientBoostingRegressor:
+    from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 
+    estimator, loss = HistGradientBoostingClassifier, {}
+    if target.task == "regression":
+        # scikit-learn's name of the Poisson deviance's loss.
+        loss = {"loss": {"poisson_deviance": "poisson"}.get(target.metric, target.metric)}
+        estimator = HistGradientBoostingRegressor
     own = ("learning_rate", "max_leaf_nodes", "min_samples_leaf", "l2_regularization")
-    return HistGradientBoostingClassifier(
+    return estimator(
+        **loss,
         **{name: values[name] for name in (*own, "max_features", "max_bins")},
         max_iter=values["rounds"],
         n_iter_no_change=values["patience"],

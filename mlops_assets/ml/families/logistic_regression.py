@@ -20,7 +20,7 @@ from mlops_assets.ml.families.base import (
     FitOptions,
     Labelled,
     Rows,
-    check_both_classes,
+    check_fit,
     choose_device,
     complete_params,
 )
@@ -29,7 +29,6 @@ from mlops_assets.ml.families.encoders import Encoder
 
 if TYPE_CHECKING:
     import optuna
-    from scipy.sparse import csr_array
 
 NAME = "logistic_regression"
 _WEIGHTS_FILE = "model.safetensors"
@@ -40,8 +39,9 @@ class LogisticRegressionModel(EncodedModel):
     """A linear log-odds model.
 
     Attributes:
-        coefficients: per unit of each column of the design matrix, shape (design columns,).
-        intercept: log-odds where all of them are zero, shape (1,).
+        coefficients: per unit of each column of the design matrix, shape (1, design columns), or
+            a row for each of several classes.
+        intercept: log-odds where all of them are zero, shape (1,), or one for each class.
     """
 
     coefficients: np.ndarray
@@ -49,11 +49,12 @@ class LogisticRegressionModel(EncodedModel):
 
     family: ClassVar[str] = NAME
 
-    def probability(self, frame: pl.DataFrame | Rows) -> np.ndarray:
-        """P(label = 1) of each row."""
-        from scipy.special import expit
+    def score(self, frame: pl.DataFrame | Rows) -> np.ndarray:
+        """The chance of label 1, or of each class."""
+        from scipy.special import expit, softmax
 
-        return expit(_design(self.encoder, frame) @ self.coefficients + self.intercept)
+        odds = self.encoder.design(frame) @ self.coefficients.T + self.intercept
+        return expit(odds[:, 0]) if odds.shape[1] == 1 else softmax(odds, axis=1)
 
     def save_weights(self, folder: Path) -> None:
         """Write the coefficients as safetensors."""
@@ -67,6 +68,7 @@ class LogisticRegression:
     """scikit-learn's logistic regression with an L2 penalty, by L-BFGS."""
 
     name = NAME
+    tasks = frozenset({"binary", "multiclass"})
 
     def defaults(self) -> dict[str, Any]:
         """Every parameter with its default."""
@@ -90,7 +92,7 @@ class LogisticRegression:
         from threadpoolctl import threadpool_limits
 
         values = complete_params(self, params)
-        check_both_classes(train)
+        check_fit(self, train)
         device = choose_device(NAME, options.device, None)
         encoder = Encoder.fit(train.frame, columns)
         most = values["most_iterations"]
@@ -98,12 +100,17 @@ class LogisticRegression:
         with threadpool_limits(options.threads), warnings.catch_warnings():
             # Reported in the description: short of convergence it is still a model.
             warnings.simplefilter("ignore", ConvergenceWarning)
-            estimator.fit(_design(encoder, train.frame), train.label)
+            estimator.fit(encoder.design(train.frame), train.label)
         iterations = int(estimator.n_iter_[0])
-        facts = {"iterations": iterations, "converged": iterations < most, "device": device}
+        facts = {
+            "iterations": iterations,
+            "converged": iterations < most,
+            "device": device,
+            "target": train.target.to_json(),
+        }
         options.tell(f"{NAME}: {iterations} iterations")
         return LogisticRegressionModel(
-            encoder, facts, estimator.coef_[0].copy(), estimator.intercept_.copy()
+            encoder, facts, estimator.coef_.copy(), estimator.intercept_.copy()
         )
 
     def load(self, folder: Path) -> LogisticRegressionModel:
@@ -114,23 +121,6 @@ class LogisticRegression:
         return LogisticRegressionModel(
             *load_encoder_and_facts(folder), weights["coefficients"], weights["intercept"]
         )
-
-
-def _design(encoder: Encoder, frame: pl.DataFrame | Rows) -> csr_array:
-    """Standardised numbers, flags, then one column a level: sparse, shape (rows, design columns).
-
-    The first column of each categorical feature stands for null and unseen levels.
-    """
-    from scipy.sparse import csr_array, hstack
-
-    widths = np.array(encoder.level_counts, dtype=np.int64) + 1
-    starts = np.concatenate([[0], np.cumsum(widths)])
-    places = encoder.codes(frame) + 1 + starts[:-1]
-    ends = np.arange(frame.height + 1) * len(widths)
-    one_hot = csr_array(
-        (np.ones(places.size), places.ravel(), ends), shape=(frame.height, int(starts[-1]))
-    )
-    return hstack([csr_array(encoder.standardised(frame)), one_hot], format="csr")
 
 
 FAMILY = LogisticRegression()

@@ -21,12 +21,13 @@ from mlops_assets.ml.families.base import (
     FitOptions,
     Labelled,
     Rows,
-    check_both_classes,
+    check_fit,
     choose_device,
     complete_params,
 )
 from mlops_assets.ml.families.encoded import EncodedModel, load_encoder_and_facts
 from mlops_assets.ml.families.encoders import Encoder
+from mlops_assets.ml.targets import Multiclass, Target
 
 if TYPE_CHECKING:
     import optuna
@@ -47,8 +48,8 @@ class XGBoostModel(EncodedModel):
 
     family: ClassVar[str] = NAME
 
-    def probability(self, frame: pl.DataFrame | Rows) -> np.ndarray:
-        """P(label = 1) of each row."""
+    def score(self, frame: pl.DataFrame | Rows) -> np.ndarray:
+        """The chance of label 1, or of each class, or the number."""
         # XGBoost computes in single precision whatever it is given; this halves what it reads.
         matrix = self.encoder.matrix(frame, np.float32)
         if self.is_on_gpu:
@@ -72,9 +73,10 @@ class XGBoostModel(EncodedModel):
 
 
 class XGBoost:
-    """XGBoost's histogram method with logistic loss."""
+    """XGBoost's histogram method with the loss of the target."""
 
     name = NAME
+    tasks = frozenset({"binary", "multiclass", "regression"})
 
     def defaults(self) -> dict[str, Any]:
         """Every parameter with its default."""
@@ -109,11 +111,11 @@ class XGBoost:
         params: Mapping[str, Any],
         options: FitOptions,
     ) -> XGBoostModel:
-        """Boost until the log loss on `valid` has not fallen for `patience` rounds."""
+        """Boost until the loss on `valid` has not fallen for `patience` rounds."""
         import xgboost
 
         values = complete_params(self, params)
-        check_both_classes(train)
+        check_fit(self, train)
         device = choose_device(NAME, options.device, _gpu_is_there)
         rounds, patience = values.pop("rounds"), values.pop("patience")
         encoder = Encoder.fit(train.frame, columns)
@@ -122,7 +124,7 @@ class XGBoost:
         if valid is not None:
             judged = [(_matrix(encoder, valid, values["max_bin"], options, matrix), "valid")]
         booster = xgboost.train(
-            values | _fixed_params(device, options),
+            values | _objective(train.target) | _fixed_params(device, options),
             matrix,
             num_boost_round=rounds,
             evals=judged,
@@ -132,9 +134,13 @@ class XGBoost:
         used = _device_used(booster)
         if not used.startswith(device):
             raise ValueError(f"{NAME} was to fit on {device} and fitted on {used}")
-        facts: dict[str, Any] = {"rounds": booster.num_boosted_rounds(), "device": used}
+        facts: dict[str, Any] = {
+            "rounds": booster.num_boosted_rounds(),
+            "device": used,
+            "target": train.target.to_json(),
+        }
         if judged:
-            facts["valid_log_loss"] = float(booster.best_score)
+            facts["valid_loss"] = float(booster.best_score)
         booster.set_param({"device": "cpu", "nthread": 0})  # As it is once loaded.
         options.tell(f"{NAME}: {facts['rounds']} rounds on {used}")
         return XGBoostModel(encoder, facts, booster)
@@ -148,10 +154,23 @@ class XGBoost:
         return XGBoostModel(encoder, facts, booster)
 
 
+_OBJECTIVES = {
+    "squared_error": ("reg:squarederror", "rmse"),
+    "absolute_error": ("reg:absoluteerror", "mae"),
+    "poisson_deviance": ("count:poisson", "poisson-nloglik"),
+}
+
+
+def _objective(target: Target) -> dict[str, Any]:
+    if isinstance(target, Multiclass):
+        classes = len(target.classes)
+        return {"objective": "multi:softprob", "eval_metric": "mlogloss", "num_class": classes}
+    objective, metric = _OBJECTIVES.get(target.metric, ("binary:logistic", "logloss"))
+    return {"objective": objective, "eval_metric": metric}
+
+
 def _fixed_params(device: str, options: FitOptions) -> dict[str, Any]:
     return {
-        "objective": "binary:logistic",
-        "eval_metric": "logloss",
         "tree_method": "hist",
         "device": device,
         "nthread": options.threads,
@@ -195,8 +214,8 @@ def _callbacks(patience: int | None, options: FitOptions) -> list[TrainingCallba
     class Progress(TrainingCallback):
         def after_iteration(self, model: Booster, epoch: int, evals_log: Any) -> bool:
             if (epoch + 1) % _PROGRESS_ROUNDS == 0:
-                judged = evals_log.get("valid", {}).get("logloss")
-                loss = f", log loss {judged[-1]:.4f}" if judged else ""
+                judged = next(iter(evals_log.get("valid", {}).values()), None)
+                loss = f", loss {judged[-1]:.4f}" if judged else ""
                 options.tell(f"{NAME}: round {epoch + 1}{loss}")
             return False
 

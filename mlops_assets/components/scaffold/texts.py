@@ -1,0 +1,135 @@
+"""The texts of a scaffolded folder; what is to be filled in stands in braces."""
+
+RAW = '''"""{title}: what the source says, under a contract to edit."""
+
+from datetime import date
+
+import dagster as dg
+import dataframely as dy
+import polars as pl
+
+from mlops_assets.components.tables import raw_table
+from mlops_assets.stores.sources import open_source
+
+# Where the rows come from. A password comes from the environment: PGPASSWORD, or $NAME in it.
+SOURCE = {source}
+
+# {about_days}
+DAYS = dg.DailyPartitionsDefinition({days})
+
+
+class {contract}(dy.Schema):
+    """What a row must be; others go to {name}/{name}_quarantine, with the rule that they break."""
+
+{columns}
+
+
+# More than 1 % of a day's rows against the contract withhold the day; `quality=` says otherwise.
+@raw_table(days=DAYS, contract={contract}, owners=["team:data-science"])
+def {name}(first: date, last: date) -> pl.DataFrame:
+    """{about_rows}"""
+    return SOURCE.rows({contract}, first, last)
+'''
+
+FEATURES = '''"""Feature tables of {name}: what was known of each {entity} when it was asked."""
+
+{import_polars}from mlops_assets.components.tables import history
+from {package}.raw import DAYS
+
+# The mean of the label by {entity}, as far as it was known. Other windows (days), other `by`?
+{entity}_history = history(
+    "{name}/{entity}_history", table="{name}/{name}", by=["{entity}"], of={of}, days=DAYS,
+    known_after_days={known_after_days}, windows=[{windows}], owners=["team:data-science"],
+)  # fmt: skip
+'''
+
+DEFS = """type: mlops_assets.components.MLProduct
+
+attributes:
+  # The question that a prediction answers, in your words.
+  description: {description}
+  owners: ["team:data-science"]
+  # {why}. binary, multiclass or regression.
+  task: {task}
+  # One row of {name}/{name} is one prediction.{about_lead}
+  spine: {spine}
+  # {about_label}
+  label: {label}
+  # What the model reads of a row, and the feature tables that are looked up for it.
+  features:
+    numeric: {numeric}
+    categorical: {categorical}{tables}
+{left_out}  # Last day of the first training set; later ones judge it. `families:` compete.
+  training: {training}{gates}
+  # The licence of the data; nothing is promoted that is made of data without one.
+  card: {{licences: {{{name}/{name}: our own}}}}
+# Every field, its unit and its default: `dg utils inspect-component {type}`.
+"""
+
+README = """# {name}
+
+{description}
+
+| file | what |
+|---|---|
+| `raw.py` | where the rows come from, their days, and what a row must be |
+{features_row}| `defs.yaml` | the product: what to predict, from what, how it is judged |
+| `{test}` | the source keeps the contract, the declaration loads |
+
+Written by `mlops new` from {count:,} rows. {task}: {why}.
+Look at what was left out in `defs.yaml`, and at the bounds in `raw.py`, first.
+{notes}
+```
+dg check defs                  # a mistake is named with file and line
+mlops demo {name}{space}      # the days arrive, and everything follows
+mlops serve {name}{space}     # the promoted model answers
+mlops profile {name}/{name} --label {label}
+```
+"""
+
+TEST = '''"""The product {name}: its source keeps the contract, and its declaration loads."""
+
+from datetime import date, timedelta
+
+import dagster as dg
+
+{imports}
+
+
+def test_the_first_week_of_the_source_keeps_the_contract() -> None:
+    """Every row of it."""
+    first = date.fromisoformat(DAYS.get_first_partition_key())
+    rows = function_of({name})(first, first + timedelta(days=6))
+    _, broken = {contract}.filter(rows)
+    assert rows.height
+    assert broken.counts() == {{}}
+
+
+def test_the_declaration_loads() -> None:
+    """With all that it names."""
+    declared = dg.ComponentTree.for_project(repository()).load_component("{name}")
+    assert getattr(declared, "task", None) == "{task}"
+'''
+
+EMPTY = """type: {type}
+
+attributes:
+  # The question that a prediction answers.
+  description: What will be?
+  owners: ["team:data-science"]
+  # binary, multiclass or regression.
+  task: binary
+  # One row of this table, "domain/table", is one prediction; `date` is its local day. With a
+  # clock also `time:`, a column in UTC, and `lead_hours:`, how long before it is asked.
+  spine: {{table: {name}/{name}, entity_keys: [date, id]}}
+  # The column to predict. With a clock also `known_after_days:`.
+  label: {{column: outcome}}
+  # What the model reads of a row; `tables:` name feature tables that are looked up for it.
+  features:
+    numeric: []
+    categorical: []
+  # The last day of the first training set; what comes later judges it.
+  training: {{first_cutoff: "2000-05-09"}}
+  # The licence of the data; nothing is promoted that is made of data without one.
+  card: {{licences: {{{name}/{name}: our own}}}}
+"""

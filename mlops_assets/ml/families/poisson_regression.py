@@ -1,0 +1,135 @@
+"""A Poisson regression: the log of the expected count is linear in the features.
+
+Numbers are standardised, missing ones imputed by the mean and flagged; categories are one-hot, null
+and unseen levels together one more. Fitted by scikit-learn, stored as its coefficients. Nelder and
+Wedderburn, "Generalized Linear Models" (1972).
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+import polars as pl
+
+from mlops_assets.ml.families.base import (
+    FeatureColumns,
+    FitOptions,
+    Labelled,
+    Rows,
+    check_fit,
+    choose_device,
+    complete_params,
+)
+from mlops_assets.ml.families.encoded import EncodedModel, load_encoder_and_facts
+from mlops_assets.ml.families.encoders import Encoder
+
+if TYPE_CHECKING:
+    import optuna
+
+NAME = "poisson_regression"
+_WEIGHTS_FILE = "model.safetensors"
+
+
+@dataclass(frozen=True)
+class PoissonRegressionModel(EncodedModel):
+    """A log-linear model.
+
+    Attributes:
+        coefficients: per unit of each column of the design matrix, shape (design columns,).
+        intercept: log of the count where all of them are zero, shape (1,).
+        ceiling: greatest label of the training rows, shape (1,); no row is expected to have more,
+            since what lies beyond all that was seen grows by a power.
+    """
+
+    coefficients: np.ndarray
+    intercept: np.ndarray
+    ceiling: np.ndarray
+
+    family: ClassVar[str] = NAME
+
+    def score(self, frame: pl.DataFrame | Rows) -> np.ndarray:
+        """The expected count."""
+        logs = self.encoder.design(frame) @ self.coefficients + self.intercept
+        return np.exp(np.minimum(logs, np.log(self.ceiling)))
+
+    def save_weights(self, folder: Path) -> None:
+        """Write the coefficients as safetensors."""
+        from safetensors.numpy import save_file
+
+        weights = {
+            "coefficients": self.coefficients,
+            "intercept": self.intercept,
+            "ceiling": self.ceiling,
+        }
+        save_file(weights, folder / _WEIGHTS_FILE)
+
+
+class PoissonRegression:
+    """scikit-learn's Poisson regression with an L2 penalty, by L-BFGS."""
+
+    name = NAME
+    tasks = frozenset({"regression"})
+
+    def defaults(self) -> dict[str, Any]:
+        """Every parameter with its default."""
+        return {"penalty": 1e-3, "most_iterations": 300}
+
+    def suggest(self, trial: optuna.Trial) -> dict[str, Any]:
+        """Parameters for one trial: the penalty."""
+        return self.defaults() | {"penalty": trial.suggest_float("penalty", 1e-5, 1.0, log=True)}
+
+    def fit(
+        self,
+        train: Labelled,
+        valid: Labelled | None,
+        columns: FeatureColumns,
+        params: Mapping[str, Any],
+        options: FitOptions,
+    ) -> PoissonRegressionModel:
+        """Fit on `train` to convergence; `valid` is not read.
+
+        Raises:
+            ValueError: a label below 0 too, which is no count.
+        """
+        from sklearn.exceptions import ConvergenceWarning
+        from sklearn.linear_model import PoissonRegressor
+        from threadpoolctl import threadpool_limits
+
+        values = complete_params(self, params)
+        check_fit(self, train)
+        if train.label.min() < 0:
+            raise ValueError(f"a label is {train.label.min():g}; {NAME} is of counts, 0 or more")
+        device = choose_device(NAME, options.device, None)
+        encoder = Encoder.fit(train.frame, columns)
+        most = values["most_iterations"]
+        estimator = PoissonRegressor(alpha=values["penalty"], max_iter=most)
+        with threadpool_limits(options.threads), warnings.catch_warnings():
+            # Reported in the description: short of convergence it is still a model.
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            estimator.fit(encoder.design(train.frame), train.label)
+        iterations = int(estimator.n_iter_)
+        facts = {
+            "iterations": iterations,
+            "converged": iterations < most,
+            "device": device,
+            "target": train.target.to_json(),
+        }
+        options.tell(f"{NAME}: {iterations} iterations")
+        intercept, ceiling = np.array([estimator.intercept_]), np.array([train.label.max()])
+        return PoissonRegressionModel(encoder, facts, estimator.coef_.copy(), intercept, ceiling)
+
+    def load(self, folder: Path) -> PoissonRegressionModel:
+        """Read what a model's `save` wrote."""
+        from safetensors.numpy import load_file
+
+        weights = load_file(folder / _WEIGHTS_FILE)
+        encoder, facts = load_encoder_and_facts(folder)
+        return PoissonRegressionModel(encoder, facts, **weights)
+
+
+FAMILY = PoissonRegression()

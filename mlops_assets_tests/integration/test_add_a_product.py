@@ -1,0 +1,122 @@
+"""docs/add-a-product.md, followed word for word in a copy of the repository."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from mlops_assets.local import repository
+
+PAGE = repository() / "docs" / "add-a-product.md"
+PARTS = ("mlops_assets", "bentos", "mlops_assets_tests/defs", "pyproject.toml", "dagster.yaml",
+         "workspace.yaml", "constraints.txt")  # fmt: skip
+SERVES = "mlops serve"
+
+
+def blocks() -> list[tuple[str, str]]:
+    """The fenced blocks of the walk-through, as (language, text)."""
+    walk = PAGE.read_text().partition("\n## 6. ")[0]
+    return re.findall(r"^```(\w+)\n(.*?)^```$", walk, re.MULTILINE | re.DOTALL)
+
+
+@pytest.fixture
+def there(tmp_path: Path) -> Path:
+    """A copy of the repository, without the products that others added to it."""
+    for part in PARTS:
+        source, target = repository() / part, tmp_path / part
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if source.is_dir():
+            shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(source, target)
+    return tmp_path
+
+
+def environment(there: Path) -> dict[str, str]:
+    """That of a person who stands in the copy, with the environment's commands on their path."""
+    commands = str(Path(sys.executable).parent)
+    return os.environ | {
+        "PATH": f"{commands}{os.pathsep}{os.environ['PATH']}",
+        "PYTHONPATH": str(there),
+        "PYTHONWARNINGS": "ignore",
+        "MLOPS_HOME": str(there / "home"),
+        "DAGSTER_HOME": str(there / "home" / "dagster"),
+        "NO_COLOR": "1",
+        "COLUMNS": "150",
+    }
+
+
+def ran(command: str, there: Path) -> str:
+    done = subprocess.run(
+        ["bash", "-ec", command], cwd=there, env=environment(there), text=True, timeout=600,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, f"{command}\n{done.stdout}"
+    return done.stdout
+
+
+def edit(diff: str, there: Path) -> None:
+    """Do what a diff of the page shows: each run of lines with - becomes those with +."""
+    file, *lines = diff.splitlines()
+    path = there / file.removeprefix("--- ")
+    text = path.read_text()
+    for old, new in re.findall(
+        r"((?:^-.*\n)+)((?:^\+.*\n)+)", "\n".join(lines) + "\n", re.MULTILINE
+    ):
+        before, after = (re.sub(r"^[-+]", "", part, flags=re.MULTILINE) for part in (old, new))
+        assert text.count(before) == 1, f"{before!r} is not in {path.name}:\n{text}"
+        text = text.replace(before, after)
+    path.write_text(text)
+
+
+@contextmanager
+def serving(command: str, there: Path) -> Iterator[None]:
+    """The server, until the block ends; it is asked once it says how."""
+    started = subprocess.Popen(
+        ["bash", "-c", f"exec {command}"], cwd=there, env=environment(there), text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
+    )  # fmt: skip
+    assert started.stdout is not None
+    try:
+        said = []
+        for line in started.stdout:
+            said.append(line)
+            if "Ctrl-C ends it" in line:
+                break
+        else:
+            raise AssertionError("".join(said))
+        yield
+    finally:
+        started.send_signal(signal.SIGINT)
+        started.communicate(timeout=60)
+
+
+@pytest.mark.slow
+def test_the_page_is_followed_word_for_word(there):
+    said, server = "", None
+    try:
+        for language, text in blocks():
+            if language == "diff":
+                edit(text, there)
+            elif language == "text":
+                flat = " ".join(said.split())
+                for line in text.splitlines():
+                    assert " ".join(line.split()) in flat, f"the page shows {line!r}, not\n{said}"
+            elif text.startswith(SERVES):
+                server = serving(text.strip(), there)
+                server.__enter__()
+            else:
+                said = ran(text, there)
+        ran("python -m pytest -q -p no:cacheprovider mlops_assets_tests/defs/test_rides.py", there)
+    finally:
+        if server is not None:
+            server.__exit__(None, None, None)
