@@ -15,8 +15,8 @@ import inspect
 import re
 import sys
 import textwrap
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import fields, is_dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, fields, is_dataclass
 from datetime import date, time, timedelta
 from functools import cache, partial
 from importlib.metadata import PackageNotFoundError, packages_distributions, version
@@ -83,12 +83,18 @@ def _pinned(package: str) -> str:
     try:
         name, number = package, version(package)
     except PackageNotFoundError:
-        found = packages_distributions().get(package)
+        found = _distributions().get(package)
         if not found:
             return ""
         name, number = found[0], version(found[0])
     # A build tag such as +cpu is not another release.
     return f"{name}=={number.partition('+')[0]}"
+
+
+@cache
+def _distributions() -> Mapping[str, list[str]]:
+    """Import package to the distributions that it is of: a look at all that is installed."""
+    return packages_distributions()
 
 
 def _parts(roots: tuple[Any, ...], libraries: set[str]) -> Iterator[str]:
@@ -109,15 +115,33 @@ def _parts(roots: tuple[Any, ...], libraries: set[str]) -> Iterator[str]:
             libraries |= {_package(value)} - _NO_CONTENT
         elif id(value) not in seen:
             seen[id(value)] = value
-            tree = _tree(value)
-            yield f"{value.__module__}.{value.__qualname__} {ast.dump(tree)}"
-            pending.extend(_read(tree, _scope(value), ours))
+            syntax = _syntax(value)
+            yield f"{value.__module__}.{value.__qualname__} {syntax.text}"
+            pending.extend(_read(syntax, _scope(value), ours))
             pending.extend(_carried(value))
-            for module in _imported(tree):
+            for module in syntax.imports:
                 if _root(module) in ours:
                     yield f"{module} {_module_text(module)}"
                 else:
                     libraries |= {_root(module)} - _NO_CONTENT
+
+
+@dataclass(frozen=True)
+class _Syntax:
+    """What stands in a function or class: all of it, the names in it, and what it imports."""
+
+    text: str
+    names: tuple[tuple[ast.expr, str], ...]
+    imports: tuple[str, ...]
+
+
+@cache
+def _syntax(code: Any) -> _Syntax:
+    # Kept, since most assets rest on the same functions. What the names mean may change.
+    tree = _tree(code)
+    names = [n for n in ast.walk(tree) if isinstance(n, ast.Name | ast.Attribute)]
+    shown = tuple((node, ast.unparse(node)) for node in names)
+    return _Syntax(ast.dump(tree), shown, tuple(_imported(tree)))
 
 
 def _imported(tree: ast.Module) -> Iterator[str]:
@@ -193,15 +217,14 @@ def _is_text(node: ast.stmt) -> bool:
     return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
 
 
-def _read(tree: ast.Module, scope: dict[str, Any], ours: set[str]) -> Iterator[Named]:
+def _read(syntax: _Syntax, scope: dict[str, Any], ours: set[str]) -> Iterator[Named]:
     """What the code names in its module, or in another module of ours."""
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Name | ast.Attribute):
-            value = _resolved(node, scope, ours)
-            if ast.unparse(node).rpartition(".")[2] in _PLACES:
-                continue
-            if value is not scope and not _is_our_module(value, ours):
-                yield ast.unparse(node), value
+    for node, name in syntax.names:
+        if name.rpartition(".")[2] in _PLACES:
+            continue
+        value = _resolved(node, scope, ours)
+        if value is not scope and not _is_our_module(value, ours):
+            yield name, value
 
 
 def _is_our_module(value: Any, ours: set[str]) -> bool:

@@ -5,7 +5,7 @@ differing lengths, no rows) fails or raises `ValueError`; nothing passes for wan
 the comparison with a champion that does not exist. Limits are arguments: they are the product's.
 
 Here are the gates on scores. row_gates.py has those on the rows, the columns and the features,
-cost_gates.py those on what a served model costs.
+compliance_gates.py those on people and licences, cost_gates.py those on what a served model costs.
 """
 
 from __future__ import annotations
@@ -30,6 +30,9 @@ JUDGED = {
     "gain_over_baseline": "The loss is below the best baseline's, paired, beyond chance.",
     "calibrated": "The model is not surer than the outcomes allow.",
     "not_worse_than_champion": "The loss is not above the champion's by more than the margin.",
+    "no_personal_data": "No column that is marked personal reaches the model or the log.",
+    "even_for_groups": "No sensitive group is served worse than declared.",
+    "licences_stated": "The licences of all raw tables are stated, and none is refused.",
 }
 """The gates on the model and its scores, and what each says."""
 

@@ -273,7 +273,8 @@ print(sorted((k.to_user_string(), graph.get(k).code_version) for k in graph.exec
 
 def test_each_process_finds_the_same_versions_wherever_the_package_lies(tmp_path):
     """Else automation would recompute everything at each start, or in another checkout."""
-    shutil.copytree(repository() / "mlops_assets", tmp_path / "mlops_assets")
+    for package in ("mlops_assets", "bentos"):
+        shutil.copytree(repository() / package, tmp_path / package)
     shutil.copy(repository() / "pyproject.toml", tmp_path)
     found = {
         subprocess.run(

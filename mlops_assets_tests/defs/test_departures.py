@@ -82,9 +82,10 @@ def test_the_label_counts_what_left_late_by_scheduled_hour(hours, happened, sour
     expected = expected.filter(pl.col("date") < LAST - timedelta(days=1))
     columns = ["date", "origin", "hour", "label"]
     assert_frame_equal(found.select(columns), expected.select(columns), check_row_order=False)
-    known = found["known_at"] - found["departure_hour"]
-    assert known.max() < timedelta(days=2)
-    assert found.filter(pl.col("known_at") <= pl.col("prediction_time")).is_empty()
+    left = happened.filter(pl.col("event") == "departure")
+    assert (left["date"] - left["flight_date"]).max() < timedelta(days=2)
+    hour = (pl.col("departed_at") - pl.duration(minutes="delay")).dt.truncate("1h")
+    assert left.filter(pl.col("available_at") <= hour - problem.LEAD).is_empty()
 
 
 def test_hours_and_what_is_planned_before_them(hours, source):

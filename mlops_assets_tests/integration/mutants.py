@@ -26,6 +26,7 @@ from typing import Any
 import polars as pl
 import pytest
 
+from mlops_assets.components.ml_product import declaration as d
 from mlops_assets.components.ml_product import feature_view, packaging
 from mlops_assets.components.ml_product.evaluation import write_outcomes
 from mlops_assets.components.ml_product.incumbent import PROMOTED
@@ -261,6 +262,34 @@ def rows_twice(world: World) -> Outcomes:
         return world.judge(world.nominate(world.sound))
     finally:
         flow.lakehouse.overwrite_partitions(table, rows, **write)
+
+
+# --- people and licences ------------------------------------------------------------------------
+
+
+@mutant("personal data: reads a column that is marked", "no_personal_data")
+def personal(world: World) -> Outcomes:
+    """A good model of a product whose declaration marks one of its columns as personal."""
+    with copy_of(world, compliance=d.Compliance(personal=["carrier"])) as other:
+        return other.judge(other.nominate(other.sound))
+
+
+@mutant("uneven: knows nothing of the flights from one airport", "even_for_groups")
+def uneven(world: World) -> Outcomes:
+    """A model that learned the contrary at one of three airports."""
+    label, at = pl.col(LABEL), pl.col("origin") == "LGA"
+    turned = world.rows.with_columns(pl.when(at).then(1 - label).otherwise(label).alias(LABEL))
+    with copy_of(world, compliance=d.Compliance(sensitive={"origin": 0.5})) as other:
+        return other.judge(other.submit(other.fitted(turned)))
+
+
+@mutant("unlicensed: made of a table without a stated licence", "licences_stated")
+def unlicensed(world: World) -> Outcomes:
+    """A good model of a product that does not state the licence of one of its raw tables."""
+    card = world.flow.product.card
+    licences = {t: said for t, said in card.licences.items() if t != "nyc_flights/weather"}
+    with copy_of(world, card=card.model_copy(update={"licences": licences})) as other:
+        return other.judge(other.nominate(other.sound))
 
 
 # --- what is looked up --------------------------------------------------------------------------

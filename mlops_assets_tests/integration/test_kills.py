@@ -29,8 +29,8 @@ def test_each_asset_of_the_demo_stands_in_a_stage():
 
 
 @pytest.mark.slow
-def test_four_kills_cost_a_further_run_and_nothing_else(tmp_path, settled):
-    survived(tmp_path, plan(4, seed=9, a_home=4), control=settled)
+def test_two_kills_cost_a_further_run_and_nothing_else(tmp_path, settled):
+    survived(tmp_path, plan(2, seed=9, a_home=2), control=settled)
 
 
 @pytest.mark.year

@@ -87,6 +87,9 @@ class MLProduct(dg.Component, dg.Model):
         default=d.Evaluation(), description="What the report on a candidate shows."
     )
     gates: d.Gates = Field(default=d.Gates(), description="What a candidate must meet.")
+    compliance: d.Compliance = Field(
+        default=d.Compliance(), description="What is asked of people's data and of licences."
+    )
     serving: d.Serving = Field(default=d.Serving(), description="What the served model may cost.")
     promotion: d.Promotion = Field(default=d.Promotion(), description="Who says yes.")
     monitoring: d.Monitoring = Field(default=d.Monitoring(), description="What is watched.")

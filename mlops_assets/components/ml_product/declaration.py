@@ -264,6 +264,24 @@ class Card(Part):
     )
 
 
+class Compliance(Part):
+    """What the law, or the house, asks of the model; each is a gate."""
+
+    personal: list[str] = Field(
+        default=[],
+        description="Columns that are personal data, beside those marked so in a contract; none of"
+        " them may reach the model or the endpoint's log.",
+    )
+    sensitive: dict[str, float] = Field(
+        default={},
+        description="Column of the spine to the greatest gap of the loss between two of its groups,"
+        " as a share of the mean loss.",
+    )
+    refused_licences: list[str] = Field(
+        default=[], description="Licences of data that the product may not be made of."
+    )
+
+
 class Monitoring(Part):
     """What is watched after promotion."""
 

@@ -16,6 +16,7 @@ import polars as pl
 
 from mlops_assets.components.automation import content_changed
 from mlops_assets.components.metadata import picture, table
+from mlops_assets.components.ml_product.compliance import judge_compliance
 from mlops_assets.components.ml_product.evidence import baseline_trained, recompute, trained
 from mlops_assets.components.ml_product.incumbent import GATE_RESULTS, incumbent, known_version
 from mlops_assets.components.ml_product.origin import described, evaluated, fitted_rows
@@ -62,7 +63,16 @@ def evaluation_asset(product: Product) -> dg.AssetsDefinition:
     @product.asset(
         NAME,
         product.code_version(
-            evaluate, product.gates, product.margins, product.segments, product.target, judge_rows
+            evaluate,
+            product.gates,
+            product.margins,
+            product.segments,
+            product.target,
+            judge_rows,
+            judge_compliance,
+            product.compliance,
+            product.card.licences,
+            product.request,
         ),
         kinds=["polars", "mlflow"],
         description="The candidate beside the baseline and the champion, on days that none of them"
@@ -94,6 +104,7 @@ def evaluation_asset(product: Product) -> dg.AssetsDefinition:
         outcomes = [
             *judge_rows(store, models, product, version, present, record["baseline_run"], rows),
             *report.outcomes,
+            *judge_compliance(store, product, target, rows, candidate.scores),
         ]
         write_outcomes(store, product, version, outcomes, context.run.run_id, NAME)
         metadata = _publish(store, models, product, version, rows, report, context.run.run_id,

@@ -108,6 +108,7 @@ class Product:
     monitoring: d.Monitoring
     task: str = "binary"
     evaluation: d.Evaluation = field(default_factory=d.Evaluation)
+    compliance: d.Compliance = field(default_factory=d.Compliance)
     serving: d.Serving = field(default_factory=d.Serving)
     retraining: d.Retraining = field(default_factory=d.Retraining)
     card: d.Card = field(default_factory=d.Card)

@@ -61,6 +61,8 @@ attributes:
     categorical: {categorical}{tables}
 {left_out}  # Last day of the first training set; later ones judge it. `families:` compete.
   training: {training}{gates}
+  # The licence of the data; nothing is promoted that is made of data without one.
+  card: {{licences: {{{name}/{name}: our own}}}}
 # Every field, its unit and its default: `dg utils inspect-component {type}`.
 """
 
@@ -128,4 +130,6 @@ attributes:
     categorical: []
   # The last day of the first training set; what comes later judges it.
   training: {{first_cutoff: "2000-05-09"}}
+  # The licence of the data; nothing is promoted that is made of data without one.
+  card: {{licences: {{{name}/{name}: our own}}}}
 """

@@ -2,6 +2,7 @@
 
 from mlops_assets.components.tables.feature_table import feature_table
 from mlops_assets.components.tables.history import history
+from mlops_assets.components.tables.masking import masked
 from mlops_assets.components.tables.quality import Quality
 from mlops_assets.components.tables.raw_table import raw_table
 from mlops_assets.components.tables.registered import register_feature_table
@@ -12,6 +13,7 @@ __all__ = [
     "feature_table",
     "function_of",
     "history",
+    "masked",
     "raw_table",
     "register_feature_table",
     "table_of",

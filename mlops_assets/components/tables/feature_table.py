@@ -25,6 +25,7 @@ from mlops_assets.components.tables.publish import publish
 from mlops_assets.components.tables.quality import DAY, Quality
 from mlops_assets.components.tables.table_asset import (
     DAYS_OF,
+    SOURCES_OF,
     TABLES,
     asset_options,
     days_of,
@@ -86,6 +87,7 @@ def feature_table(
         order_by = definition.keys if by_days and isinstance(definition, Latest) else ()
         table = Table(table_name, contract, quality or Quality(), version, order_by=order_by)
         DEFINITIONS[table_name] = definition
+        SOURCES_OF[table_name] = tuple(sources.values())
 
         @dg.asset(
             **asset_options(table, compute, days, owners, {"layer": "feature"} | (tags or {})),

@@ -21,6 +21,9 @@ TABLES: dict[str, Table] = {}
 DAYS_OF: dict[str, dg.DailyPartitionsDefinition] = {}
 """Name of each declared table that has days to them."""
 
+SOURCES_OF: dict[str, tuple[str, ...]] = {}
+"""Name of each declared feature table to the tables that it is made of."""
+
 _FUNCTIONS: dict[dg.AssetKey, Callable[..., Any]] = {}
 _TABLES: dict[dg.AssetKey, Table] = {}
 

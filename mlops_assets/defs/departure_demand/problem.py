@@ -29,8 +29,5 @@ def label(flight_events: pl.LazyFrame) -> pl.LazyFrame:
             "origin",
             planned.dt.truncate("1h").alias("departure_hour"),
         )
-        .agg(
-            (pl.col("delay") >= LATE_MINUTES).sum().cast(pl.Float64).alias("label"),
-            pl.col("available_at").max().alias("known_at"),
-        )
+        .agg((pl.col("delay") >= LATE_MINUTES).sum().cast(pl.Float64).alias("label"))
     )

@@ -120,17 +120,16 @@ class PoissonRegression:
             "target": train.target.to_json(),
         }
         options.tell(f"{NAME}: {iterations} iterations")
-        numbers = ([float(estimator.intercept_)], [train.label.max()])
-        return PoissonRegressionModel(
-            encoder, facts, estimator.coef_.copy(), *(np.array(n, dtype=float) for n in numbers)
-        )
+        intercept, ceiling = np.array([estimator.intercept_]), np.array([train.label.max()])
+        return PoissonRegressionModel(encoder, facts, estimator.coef_.copy(), intercept, ceiling)
 
     def load(self, folder: Path) -> PoissonRegressionModel:
         """Read what a model's `save` wrote."""
         from safetensors.numpy import load_file
 
         weights = load_file(folder / _WEIGHTS_FILE)
-        return PoissonRegressionModel(*load_encoder_and_facts(folder), **weights)
+        encoder, facts = load_encoder_and_facts(folder)
+        return PoissonRegressionModel(encoder, facts, **weights)
 
 
 FAMILY = PoissonRegression()

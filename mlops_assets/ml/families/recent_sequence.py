@@ -94,9 +94,9 @@ class RecentSequence:
         return {
             "series": [],
             "windows": [],
-            "learning_rate": 0.003,
-            "weight_decay": 0.01,
-            "dropout": 0.1,
+            "learning_rate": 0.002,
+            "weight_decay": 0.1,
+            "dropout": 0.4,
             "width": 32,
             "batch_rows": 256,
             "epochs": 30,
@@ -106,9 +106,9 @@ class RecentSequence:
     def suggest(self, trial: optuna.Trial) -> dict[str, Any]:
         """Parameters for one trial: rate, width and regularisation."""
         return self.defaults() | {
-            "learning_rate": trial.suggest_float("learning_rate", 1e-3, 1e-2, log=True),
+            "learning_rate": trial.suggest_float("learning_rate", 5e-4, 5e-3, log=True),
             "weight_decay": trial.suggest_float("weight_decay", 1e-3, 1.0, log=True),
-            "dropout": trial.suggest_float("dropout", 0.0, 0.5),
+            "dropout": trial.suggest_float("dropout", 0.1, 0.6),
             "width": trial.suggest_int("width", 16, 64, log=True),
         }
 
