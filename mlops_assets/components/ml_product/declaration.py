@@ -260,7 +260,9 @@ class Card(Part):
         default=[], description="What it should not be used for, or is known to get wrong."
     )
     licences: dict[str, str] = Field(
-        default={}, description="Raw table, domain/table, to the licence of its data."
+        default={},
+        description="Raw table, domain/table, to the licence of its data, where the table itself"
+        " does not state it (`@raw_table(licence=…)`).",
     )
 
 

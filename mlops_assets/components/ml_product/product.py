@@ -22,7 +22,7 @@ from mlops_assets.components.loading import told
 from mlops_assets.components.ml_product import declaration as d
 from mlops_assets.components.recorded import recorded
 from mlops_assets.components.tables.feature_table import DEFINITIONS
-from mlops_assets.components.tables.table_asset import DAYS_OF, TABLES
+from mlops_assets.components.tables.table_asset import DAYS_OF, LICENCES, TABLES
 from mlops_assets.ml.declared_spine import DAY, Clock
 from mlops_assets.ml.declared_spine import label as label_of
 from mlops_assets.ml.families import FeatureColumns
@@ -208,6 +208,11 @@ class Product:
         """Columns by which an evaluation is split."""
         declared = self.evaluation.segments
         return self.columns.categorical if declared is None else tuple(declared)
+
+    @property
+    def licences(self) -> dict[str, str]:
+        """Raw table to the licence of its data, as the table states it or the declaration."""
+        return LICENCES | self.card.licences
 
     @cached_property
     def request(self) -> dict[str, d.RequestField]:
