@@ -18,8 +18,11 @@ import pytest
 from mlops_assets.local import repository
 
 PAGE = repository() / "docs" / "add-a-product.md"
-PARTS = ("mlops_assets", "bentos", "mlops_assets_tests/defs", "pyproject.toml", "dagster.yaml",
-         "workspace.yaml", "constraints.txt")  # fmt: skip
+PARTS = (
+    "mlops_assets", "bentos", "mlops_assets_tests/__init__.py", "mlops_assets_tests/conftest.py",
+    "mlops_assets_tests/defs", "pyproject.toml", "dagster.yaml", "workspace.yaml",
+    "constraints.txt",
+)  # fmt: skip
 SERVES = "mlops serve"
 
 
