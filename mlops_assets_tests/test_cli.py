@@ -146,7 +146,7 @@ def test_read_gives_any_version(lake):
 )
 def test_a_product_that_is_not_there(command):
     message = refused(command[0], "flight_delay", *command[1:])
-    assert "no product 'flight_delay'; there are flight_delays" in message
+    assert "no product 'flight_delay'; there are departure_demand, flight_delays" in message
 
 
 def test_a_day_that_is_none():
