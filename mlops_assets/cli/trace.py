@@ -80,8 +80,10 @@ def _tell_contributions(found: dict[str, Any]) -> None:
     rows = [{**each, "value": _text(each["value"])} for each in found["largest"]]
     show(pl.DataFrame(rows), f"\nWhat moved the answer most, in {found['unit']}")
     out.print(
-        f"base {found['base']:.4f}, all of these and {found['others']:+.4f} of the other features"
-        f" make {found['margin']:.4f}; which says how the model counts, not what causes what"
+        f"{found['base']:.4f} of a row of which nothing is known, these {len(rows)}, and"
+        f" {found['others']:+.4f} of all other features make {found['margin']:.4f}. That is how the"
+        " model counts, not what causes what.",
+        soft_wrap=True,
     )
 
 
