@@ -1,8 +1,13 @@
 """Contributions of the tree families: they sum to the margin, and belong to the right columns."""
 
+from itertools import combinations
+from math import comb
+
 import numpy as np
 import polars as pl
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from mlops_assets.ml.families import (
     Explained,
@@ -67,7 +72,7 @@ def fitted():
             frame, mean = world()
             rows = Labelled(frame, label_of(target, mean), target)
             made[name, target] = family(name).fit(
-                rows, None, COLUMNS, {"rounds": 40} if name in TREES else {}, FitOptions(threads=1)
+                rows, None, COLUMNS, {"rounds": 15} if name in TREES else {}, FitOptions(threads=1)
             )
         return made[name, target]
 
@@ -85,6 +90,16 @@ def margin_of(model, frame):
     return np.log(said) if model.target.metric == "poisson_deviance" else said
 
 
+def assert_summing(model, rows):
+    shares, base = model.contributions(rows)
+    margin, summed = margin_of(model, rows), shares.sum(axis=1) + base
+    if summed.ndim == 2:  # A softmax says its margins but for a constant.
+        summed -= summed.mean(axis=1, keepdims=True)
+    # XGBoost computes in single precision, and its chances too.
+    near = 2e-6 if model.family == "xgboost" else 1e-9
+    assert np.abs(summed - margin).max() <= near * max(1, np.abs(margin).max())
+
+
 @pytest.mark.parametrize(("name", "target"), CASES)
 def test_contributions_and_base_sum_to_the_margin(fitted, name, target):
     model = fitted(name, target)
@@ -99,15 +114,24 @@ def test_contributions_and_base_sum_to_the_margin(fitted, name, target):
         classes = (len(target.classes),) if target.task == "multiclass" else ()
         assert shares.shape == (rows.height, len(COLUMNS.names), *classes)
         assert (shares.dtype, base.shape) == (np.float64, classes)
-        margin = margin_of(model, rows)
-        summed = shares.sum(axis=1) + base
-        if classes:  # A softmax says its margins but for a constant.
-            summed -= summed.mean(axis=1, keepdims=True)
-        # XGBoost computes in single precision, probabilities of it too.
-        near = 2e-6 if name == "xgboost" else 1e-9
-        assert np.abs(summed - margin).max() <= near * max(1, np.abs(margin).max())
+        assert_summing(model, rows)
         assert not shares[:, COLUMNS.names.index("idle")].any()
         assert all(np.abs(shares[:, i]).max() > 0 for i in range(1, len(COLUMNS.names)))
+
+
+NUMBERS = st.sampled_from([None, np.nan, -1e30, -0.0, 0.0, 1e-300, 3e38]) | st.floats(-3, 3)
+LEVELS = st.sampled_from([None, "A", "C", "G", "ß", "*", "", "new"])
+ANY_ROW = st.fixed_dictionaries(
+    dict.fromkeys(COLUMNS.numeric, NUMBERS) | dict.fromkeys(COLUMNS.categorical, LEVELS)
+)
+
+
+@pytest.mark.parametrize("name", TREES)
+@settings(max_examples=10, deadline=None)
+@given(rows=st.lists(ANY_ROW, min_size=1, max_size=8))
+def test_they_sum_to_the_margin_whatever_the_row_holds(fitted, name, rows):
+    for target in TARGETS:
+        assert_summing(fitted(name, target), Rows(rows))
 
 
 def test_those_of_xgboost_are_the_librarys_own(fitted):
@@ -122,6 +146,48 @@ def test_those_of_xgboost_are_the_librarys_own(fitted):
     theirs = model.booster.predict(read, pred_contribs=True)
     shares, base = model.contributions(frame)
     np.testing.assert_array_equal(np.column_stack([shares, np.full(200, base)]), theirs)
+
+
+def test_those_of_xgboost_are_shapley_values():
+    """By the definition: over all subsets, what a column adds to what is expected of the rest."""
+    frame, mean = world(400)
+    names = ("strength", "delay", "idle")
+    model = family("xgboost").fit(
+        Labelled(frame, mean, Regression()), None, FeatureColumns(names, ()),
+        {"rounds": 4, "max_depth": 3, "colsample_bytree": 1.0}, FitOptions(threads=1),
+    )  # fmt: skip
+    nodes = {node["ID"]: node for node in model.booster.trees_to_dataframe().to_dict("records")}
+    roots = [name for name in nodes if name.endswith("-0")]
+    shares, _ = model.contributions(frame[:20])
+    assert (np.abs(shares[:, :2]).max(axis=0) > 0.02).all()
+
+    def expected(row, known, at):
+        node = nodes[at]
+        if node["Feature"] == "Leaf":
+            return node["Gain"]
+        column, below = int(node["Feature"][1:]), (node["Yes"], node["No"])
+        value = row[column]
+        if column not in known:
+            covers = np.array([nodes[child]["Cover"] for child in below])
+            return np.dot(covers, [expected(row, known, child) for child in below]) / covers.sum()
+        if value is None:
+            return expected(row, known, node["Missing"])
+        return expected(row, known, below[0] if np.float32(value) < node["Split"] else below[1])
+
+    for row, share in zip(frame[:20].select(names).iter_rows(), shares, strict=True):
+        worth = {
+            known: sum(expected(row, known, root) for root in roots)
+            for size in range(4)
+            for known in combinations(range(3), size)
+        }
+        for column in range(3):
+            others = [known for known in worth if column not in known]
+            by_definition = sum(
+                (worth[tuple(sorted((*known, column)))] - worth[known]) / (3 * comb(2, len(known)))
+                for known in others
+            )
+            assert share[column] == pytest.approx(by_definition, abs=1e-6)
+    assert not shares[:, 2].any()
 
 
 def test_over_the_training_rows_each_path_contribution_is_nothing_on_average(fitted):
