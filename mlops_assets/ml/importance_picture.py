@@ -57,8 +57,8 @@ def importance_picture(found: Importance, unit: str, loss: str) -> bytes:
 def _swarm(axes: Axes, names: list[str], rows: pl.DataFrame, shares: np.ndarray) -> None:
     from matplotlib.colors import LinearSegmentedColormap
 
-    colours = LinearSegmentedColormap.from_list("low to high", [_COLOURS[0], _COLOURS[1]])
-    colours = colours.with_extremes(bad=_FAINT)
+    ends = LinearSegmentedColormap.from_list("low to high", _COLOURS[:2])
+    colours = ends.with_extremes(bad=_FAINT)
     wide = np.abs(shares).max() or 1.0
     axes.axvline(0, color=_FAINT, linewidth=1, zorder=0)
     for place, name in enumerate(names):
