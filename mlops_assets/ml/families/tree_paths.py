@@ -48,15 +48,13 @@ def path_contributions(
 
 def expected_values(nodes: np.ndarray) -> np.ndarray:
     """The mean of the leaves below each node, by their training rows, shape (nodes,)."""
-    values = nodes["value"].astype(np.float64)
+    values, rows = nodes["value"].astype(np.float64), nodes["count"].astype(np.float64)
     inner = ~nodes["is_leaf"].astype(bool)
     for depth in range(int(nodes["depth"].max()) - 1, -1, -1):
         here = np.flatnonzero(inner & (nodes["depth"] == depth))
         left, right = nodes["left"][here], nodes["right"][here]
-        of_left = nodes["count"][left] / (
-            nodes["count"][left] + nodes["count"][right].astype(float)
-        )
-        values[here] = of_left * values[left] + (1 - of_left) * values[right]
+        below = rows[left] * values[left] + rows[right] * values[right]
+        values[here] = below / (rows[left] + rows[right])
     return values
 
 
