@@ -25,7 +25,7 @@ class {contract}(dy.Schema):
 
 
 # More than 1 % of a day's rows against the contract withhold the day; `quality=` says otherwise.
-@raw_table(days=DAYS, contract={contract}, owners=["team:data-science"])
+@raw_table(days=DAYS, contract={contract}, owners=["team:data-science"], licence="our own")
 def {name}(first: date, last: date) -> pl.DataFrame:
     """{about_rows}"""
     return SOURCE.rows({contract}, first, last)
