@@ -50,6 +50,7 @@ def test_a_sample_suffices_and_a_label_of_other_values_does_not(fitted):
 def test_a_family_without_trees_has_no_contributions_and_a_picture_all_the_same(fitted):
     found = importance_of(*fitted)
     assert found.contributions is None
+    assert largest(fitted[0], fitted[1][:1]) is None
     assert found.table["contribution"].to_list() == [None] * 3
     assert found.table.schema["contribution"] == pl.Float64
     assert_picture(importance_picture(found, "log-odds", "log_loss"))
