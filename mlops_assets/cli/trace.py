@@ -32,6 +32,8 @@ def trace(
 ) -> None:
     """Resolve an answer: model, training set, gates, features; and compute it again.
 
+    Of a model of trees also what each feature added to the answer, the ten largest.
+
     Answers of servers are known once their log is in the lake, some half a minute later. Ends
     with 1 where the id is unknown, or where the number does not come out again.
 
@@ -68,8 +70,21 @@ def _tell(found: Trace) -> None:
     show(_pairs(plain["features"]), f"\nFeatures, from {source}")
     for name, (used, again) in plain["features_differing"].items():
         err.print(f"[red]{escape(name)}: used was {used}, the tables say {again}[/]")
+    if plain["contributions"]:
+        _tell_contributions(plain["contributions"])
     mark = "[green]✓[/]" if found.same else "[red]✗[/]"
     out.print(f"\n{mark} answered {found.answered!r}, computed again {found.computed_again!r}")
+
+
+def _tell_contributions(found: dict[str, Any]) -> None:
+    rows = [{**each, "value": _text(each["value"])} for each in found["largest"]]
+    show(pl.DataFrame(rows), f"\nWhat moved the answer most, in {found['unit']}")
+    out.print(
+        f"{found['base']:.4f} of a row of which nothing is known, these {len(rows)}, and"
+        f" {found['others']:+.4f} of all other features make {found['margin']:.4f}. That is how the"
+        " model counts, not what causes what.",
+        soft_wrap=True,
+    )
 
 
 def _pairs(values: dict[str, Any], name: str = "name", value: str = "value") -> pl.DataFrame:

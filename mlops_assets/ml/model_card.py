@@ -12,6 +12,7 @@ import polars as pl
 
 NOT_STATED = "*not stated*"
 _TOP_FEATURES = 15
+_CONTRIBUTION = ", and how much it moves the answers (mean absolute contribution to the margin)"
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,8 @@ class Card:
         segments: rows of the evaluation's segments: segment, value, rows, days, and figures with
             `_low` and `_high`.
         gates: gate, passed, detail; each gate's last outcome.
-        leans_on: column, rise (of the loss), weight.
+        leans_on: column, rise (of the loss), weight, contribution (mean absolute contribution to
+            the answer; null, or left out, where there is none).
     """
 
     name: str
@@ -55,6 +57,7 @@ class Card:
 
 def markdown(card: Card) -> str:
     """The card as Markdown, the same text for the same records."""
+    leans_on = _leans_on(card.leans_on)
     parts = [
         f"# Model card: {card.name}, version {card.version}",
         card.question,
@@ -79,11 +82,19 @@ def markdown(card: Card) -> str:
             )
         ),
         "## What it leans on",
-        "How much the loss rises when a column is shuffled among validation rows. Columns that"
-        " carry the same share the credit.",
-        _table(card.leans_on.head(_TOP_FEATURES).select("column", "rise", "weight")),
+        "How much the loss rises when a column is shuffled among validation rows"
+        + _CONTRIBUTION * ("contribution" in leans_on.columns)
+        + ". Columns that carry the same share the credit, and neither figure says what causes"
+        " what.",
+        _table(leans_on),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _leans_on(known: pl.DataFrame) -> pl.DataFrame:
+    explained = "contribution" in known.columns and known["contribution"].count() > 0
+    columns = ["column", "rise", "weight", *(["contribution"] if explained else [])]
+    return known.head(_TOP_FEATURES).select(columns)
 
 
 def _tables(card: Card) -> pl.DataFrame:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
 from collections.abc import Iterator
 from datetime import date, timedelta
 from pathlib import Path
@@ -169,6 +170,19 @@ def test_the_newest_day_of_drift_links_an_evidently_report(flow):
     path = f"monitoring/drift-{TODAY}.html"
     assert flow.metadata("drift")["evidently_report"].value.endswith(f"{run_id}/artifacts/{path}")
     assert "<html" in flow.registry.run_files(run_id, path).read_text()
+
+
+def test_what_the_champion_leans_on_is_told_by_rise_and_by_contribution(flow):
+    found = flow.table("importance")
+    assert found["column"].sort().to_list() == sorted(flow.product.columns.names)
+    assert found["contribution"].null_count() == 0
+    assert 0 <= found["contribution"].min() < found["contribution"].max()
+    run_id = flow.registry.champion("flight_delays").run_id
+    png = flow.registry.run_files(run_id, "evaluation/leans_on.png").read_bytes()
+    assert png[:4] == b"\x89PNG"
+    shown = flow.metadata("importance")["picture"].value
+    assert shown == f"![leans_on](data:image/png;base64,{b64encode(png).decode()})"
+    assert "| column | rise | weight | contribution |" in flow.table("model_card")["card"].item()
 
 
 # --- what follows from a change --------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import signal
 from collections.abc import Iterator
@@ -191,6 +192,12 @@ def test_an_online_answer_is_traced_to_the_same_number(asked):
     assert found.promotions[0]["status"] == "promoted"
     assert list(found.features) == list(flow.product.columns.names)
     assert set(found.features_from) == {flow.product.spine.table, *flow.product.definitions}
+    why = found.contributions
+    assert (why["unit"], len(why["largest"])) == ("log-odds", 10)
+    assert 1 / (1 + math.exp(-why["margin"])) == pytest.approx(answer["probability"], abs=1e-6)
+    summed = why["base"] + why["others"] + sum(each["contribution"] for each in why["largest"])
+    assert summed == pytest.approx(why["margin"])
+    assert all(found.features[each["feature"]] == each["value"] for each in why["largest"])
 
 
 def test_a_batch_prediction_is_traced_to_the_same_number(asked):
@@ -210,6 +217,8 @@ def test_the_command_gives_the_receipt_as_json_and_refuses_what_nobody_said(aske
     done = CliRunner().invoke(app, ["trace", known, "--json"])
     assert done.exit_code == 0, done.output
     assert json.loads(done.stdout)["answer"]["prediction_id"] == known
+    sizes = [abs(e["contribution"]) for e in json.loads(done.stdout)["contributions"]["largest"]]
+    assert sizes == sorted(sizes, reverse=True)
     unknown = CliRunner().invoke(app, ["trace", "flight_delays:q:00"])
     assert unknown.exit_code == 1
     assert "no answer has the id 'flight_delays:q:00'" in unknown.output

@@ -31,7 +31,9 @@ CARD = Card(
     ),
     segments=pl.DataFrame({"segment": ["origin"], "value": ["EWR|x"], "rows": [10], "auc": [0.7]}),
     gates=pl.DataFrame({"gate": ["leak_suspect"], "passed": [True], "detail": ["AUC 0.74"]}),
-    leans_on=pl.DataFrame({"column": ["dest"], "rise": [0.01], "weight": [1.0]}),
+    leans_on=pl.DataFrame(
+        {"column": ["dest"], "rise": [0.01], "weight": [1.0], "contribution": [0.25]}
+    ),
 )
 
 
@@ -46,6 +48,8 @@ def test_a_card_holds_what_the_records_say():
         "| nyc_flights/flight_events | 7 |  |",
         "| nyc_flights/weather |  | CC0-1.0 |",
         "- New York only.",
+        "| column | rise | weight | contribution |",
+        "| dest | 0.0100 | 1.0000 | 0.2500 |",
     ):
         assert line in text.splitlines()
     assert markdown(CARD) == text
@@ -54,3 +58,13 @@ def test_a_card_holds_what_the_records_say():
 def test_what_nobody_stated_is_said():
     text = markdown(replace(CARD, intended_use="", limits=[], owners=[]))
     assert text.count(NOT_STATED) == 3
+
+
+def test_a_family_that_cannot_say_what_it_adds_has_no_such_column():
+    for known in (
+        CARD.leans_on.drop("contribution"),
+        CARD.leans_on.with_columns(pl.lit(None, pl.Float64).alias("contribution")),
+    ):
+        text = markdown(replace(CARD, leans_on=known))
+        assert "| dest | 0.0100 | 1.0000 |" in text.splitlines()
+        assert "contribution" not in text

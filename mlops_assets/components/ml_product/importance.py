@@ -10,7 +10,7 @@ import dagster as dg
 import polars as pl
 
 from mlops_assets.components.automation import content_changed
-from mlops_assets.components.metadata import table
+from mlops_assets.components.metadata import picture, table
 from mlops_assets.components.ml_product.enough_labels import validation_days
 from mlops_assets.components.ml_product.incumbent import incumbent
 from mlops_assets.components.ml_product.origin import evaluated, fitted_rows
@@ -18,32 +18,35 @@ from mlops_assets.components.ml_product.product import Product
 from mlops_assets.components.ml_product.promotion import NAME as CHAMPION
 from mlops_assets.components.ml_product.training_set import DAY, LABEL
 from mlops_assets.components.resources import LakehouseResource, ModelRegistryResource
-from mlops_assets.ml.importance import permutation_importance
+from mlops_assets.ml.contributions import unit
+from mlops_assets.ml.importance import importance_of
+from mlops_assets.ml.importance_picture import importance_picture
 from mlops_assets.ml.splits import split_by_day
 from mlops_assets.stores.content import content_hash
 from mlops_assets.stores.lakehouse import Commit, Lakehouse
 from mlops_assets.stores.model_registry import ModelRegistry, ModelVersion
 
 NAME = "importance"
+PICTURE = "leans_on"
 
 
 def importance(
     store: Lakehouse, models: ModelRegistry, product: Product, version: ModelVersion
-) -> pl.DataFrame:
-    """Rows of `permutation_importance`, with the version and the digest of the model."""
+) -> tuple[pl.DataFrame, bytes]:
+    """The table of `Importance`, with the version and the digest of the model, and a picture."""
     # A refit was fitted on its validation days as well; the model that was evaluated was not.
     judge = evaluated(store, models, product, version)
     rows = fitted_rows(store, product, judge).collect()
     last: Any = rows[DAY].max()
     _, valid = split_by_day(rows[DAY].to_numpy(), last, validation_days(product, rows))
     judged = rows.filter(valid)
-    found = permutation_importance(
-        models.load(judge), judged, judged[LABEL].to_numpy(), seed=product.training.seed
-    )
-    return found.with_columns(
+    model = models.load(judge)
+    found = importance_of(model, judged, judged[LABEL].to_numpy(), seed=product.training.seed)
+    rows_of_it = found.table.with_columns(
         pl.lit(version.version, pl.Int64).alias("model_version"),
         pl.lit(version.digest).alias("digest"),
     )
+    return rows_of_it, importance_picture(found, unit(model.target), model.target.metric)
 
 
 def weights(store: Lakehouse, product: Product, version: ModelVersion) -> dict[str, float]:
@@ -60,7 +63,8 @@ def importance_asset(product: Product) -> dg.AssetsDefinition:
     @product.asset(
         NAME,
         product.code_version(importance, product.training.validation_days, product.training.seed),
-        description="How much the champion's log loss rises when a feature tells it nothing.",
+        description="How much the champion's loss rises when a feature tells it nothing, and how"
+        " much each feature moves its answers.",
         deps=[product.key(CHAMPION)],
         automation_condition=content_changed(),
     )
@@ -73,10 +77,11 @@ def importance_asset(product: Product) -> dg.AssetsDefinition:
         version = incumbent(store, models, product.name)
         if version is None:
             raise dg.Failure(f"{product.name} has no champion; materialize one first")
-        found = importance(store, models, product, version)
+        found, png = importance(store, models, product, version)
         data_version = content_hash(found)
         commit = Commit(run_id=context.run.run_id, data_versions={"": data_version})
         delta_version = store.overwrite(product.table(NAME), found, commit)
+        models.open(product.name, version.run_id).log_bytes(f"evaluation/{PICTURE}.png", png)
         shown = found.select("column", pl.selectors.float().round(4)).head(15)
         return dg.MaterializeResult(
             data_version=dg.DataVersion(data_version),
@@ -85,6 +90,7 @@ def importance_asset(product: Product) -> dg.AssetsDefinition:
                 "model_version": version.version,
                 "delta_version": delta_version,
                 "leans_on": table(shown),
+                "picture": picture(png, PICTURE),
             },
         )
 

@@ -21,6 +21,7 @@ from mlops_assets.components.ml_product.origin import set_of
 from mlops_assets.components.ml_product.pins import SCORED, intervals
 from mlops_assets.components.ml_product.product import Product
 from mlops_assets.components.ml_product.training_set import DAY, made_of
+from mlops_assets.ml.contributions import largest
 from mlops_assets.ml.families import FeatureColumns
 from mlops_assets.ml.serving_gates import TOLERANCE, differences
 from mlops_assets.ml.skew import skew
@@ -62,7 +63,7 @@ class Features:
 class Trace:
     """All that stands behind one answer; `computed_again` is computed anew, `same` says whether
     it and every feature are what the answer was made of (to 1e-6: a row alone and a row in a batch
-    may round differently)."""
+    may round differently). `contributions` is as `contributions.largest` returns it."""
 
     prediction_id: str
     product: str
@@ -76,6 +77,7 @@ class Trace:
     features_from: dict[str, int]
     features_content: str
     features_differing: dict[str, tuple[Any, Any]]
+    contributions: dict[str, Any] | None
     answered: float | list[float]
     computed_again: float | list[float]
     same: bool
@@ -114,7 +116,7 @@ def trace(store: Lakehouse, models: ModelRegistry, product: Product, prediction_
         _rows(store, product.table(GATE_RESULTS), version, "judged_at"),
         _rows(store, product.table(PROMOTIONS), version, "decided_at"),
         used, dict(features.versions), features.content, dict(features.differing),
-        said[0].tolist(), again[0].tolist(), same,
+        largest(model, features.row), said[0].tolist(), again[0].tolist(), same,
     )  # fmt: skip
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from mlops_assets.ml.families.artifact import ModelFileError, read_manifest, write_model
 from mlops_assets.ml.families.base import (
+    Explained,
     Family,
     FeatureColumns,
     FeatureError,
@@ -22,6 +23,7 @@ from mlops_assets.ml.families.base import (
 )
 
 __all__ = [
+    "Explained",
     "Family",
     "FeatureColumns",
     "FeatureError",
@@ -37,7 +39,16 @@ __all__ = [
 ]
 
 _NOT_FAMILIES = frozenset(
-    {"artifact", "base", "encoded", "encoders", "skops_archive", "torch_fit", "torch_heads"}
+    {
+        "artifact",
+        "base",
+        "encoded",
+        "encoders",
+        "skops_archive",
+        "torch_fit",
+        "torch_heads",
+        "tree_paths",
+    }
 )
 
 

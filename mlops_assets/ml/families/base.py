@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 import polars as pl
@@ -169,6 +169,29 @@ class Model(Protocol):
 
     def description(self) -> dict[str, Any]:
         """Small facts about the fit, ready for JSON: rounds, device, and the like."""
+
+
+@runtime_checkable
+class Explained(Protocol):
+    """What a model has beside `Model` where it can share out its margin among its columns.
+
+    The margin is what the trees add up: the log-odds of label 1, the log of an expected count, the
+    number itself, or one number a class whose softmax are the chances.
+    """
+
+    def contributions(self, frame: pl.DataFrame | Rows) -> tuple[np.ndarray, np.ndarray]:
+        """What each column adds to each row's margin.
+
+        Returns:
+            contributions, float64, shape (rows, columns) or (rows, columns, classes), in the order
+            of `columns.names`, and the base, shape () or (classes,): what is said of a row of which
+            nothing is known. A row's contributions and the base sum to its margin. A column that no
+            tree splits by has 0.
+
+        Raises:
+            ValueError: no rows.
+            FeatureError: see `Model.predict`.
+        """
 
 
 class Family(Protocol):
