@@ -115,5 +115,5 @@ def licences_stated(
     faults = len(lacking) + len(bad)
     detail = "; ".join(said) or f"the licences of {len(tables)} raw tables are stated"
     if lacking:
-        detail += "; state it under card.licences"
+        detail += "; state it at the table, @raw_table(licence=…), or under card.licences"
     return outcome("licences_stated", not faults, faults, 0, -faults, len(tables), detail)

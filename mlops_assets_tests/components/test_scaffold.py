@@ -79,8 +79,11 @@ def text(project: Path, file: str) -> str:
 # --- what is written --------------------------------------------------------------------------
 
 
-def test_a_table_with_a_clock(project):
-    found = made(project, rides(), time="starts at", zone="Europe/Berlin")
+def test_a_table_with_a_clock(project, monkeypatch):
+    monkeypatch.setenv("DATA", str(project.parent))
+    asked = {"source": "$DATA/table.parquet", "time": "starts at", "zone": "Europe/Berlin"}
+    found = made(project, rides(), **asked)
+    assert 'open_source("$DATA/table.parquet"' in text(project, "raw.py").replace("(\n    ", "(")
     assert found.decided.task == "regression"
     assert found.decided.keys == ("station", "starts_at")
     assert found.decided.numeric == ("temp_c",)

@@ -34,6 +34,7 @@ from mlops_assets.components.ml_product.product import Product
 from mlops_assets.components.ml_product.promotion import write_promotion
 from mlops_assets.components.ml_product.training import fit_name
 from mlops_assets.components.ml_product.training_set import DAY, LABEL
+from mlops_assets.components.tables.table_asset import LICENCES
 from mlops_assets.ml.families import FeatureColumns
 from mlops_assets.ml.gates import REQUIRED, GateOutcome
 from mlops_assets.ml.point_in_time import Trailing
@@ -285,11 +286,10 @@ def uneven(world: World) -> Outcomes:
 
 @mutant("unlicensed: made of a table without a stated licence", "licences_stated")
 def unlicensed(world: World) -> Outcomes:
-    """A good model of a product that does not state the licence of one of its raw tables."""
-    card = world.flow.product.card
-    licences = {t: said for t, said in card.licences.items() if t != "nyc_flights/weather"}
-    with copy_of(world, card=card.model_copy(update={"licences": licences})) as other:
-        return other.judge(other.nominate(other.sound))
+    """A good model that is made of a raw table whose data has no stated licence."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delitem(LICENCES, "nyc_flights/weather")
+        return world.judge(world.nominate(world.sound))
 
 
 # --- what is looked up --------------------------------------------------------------------------

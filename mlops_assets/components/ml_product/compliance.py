@@ -37,12 +37,10 @@ def judge_compliance(
         rows: the judged rows.
         scores: the candidate's.
     """
-    logged = [*product.request, *product.spine.entity_keys]
+    logged = dict.fromkeys([*product.request, *product.spine.entity_keys])
     found = [
         no_personal_data(product.columns.names, logged, personal(product)),
-        licences_stated(
-            raw_tables(product), product.card.licences, product.compliance.refused_licences
-        ),
+        licences_stated(raw_tables(product), product.licences, product.compliance.refused_licences),
     ]
     limits = product.compliance.sensitive
     try:

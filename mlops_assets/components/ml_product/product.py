@@ -22,7 +22,7 @@ from mlops_assets.components.loading import told
 from mlops_assets.components.ml_product import declaration as d
 from mlops_assets.components.recorded import recorded
 from mlops_assets.components.tables.feature_table import DEFINITIONS
-from mlops_assets.components.tables.table_asset import DAYS_OF, TABLES
+from mlops_assets.components.tables.table_asset import DAYS_OF, LICENCES, TABLES
 from mlops_assets.ml.declared_spine import DAY, Clock
 from mlops_assets.ml.declared_spine import label as label_of
 from mlops_assets.ml.families import FeatureColumns
@@ -209,6 +209,11 @@ class Product:
         declared = self.evaluation.segments
         return self.columns.categorical if declared is None else tuple(declared)
 
+    @property
+    def licences(self) -> dict[str, str]:
+        """Raw table to the licence of its data, as the table states it or the declaration."""
+        return LICENCES | self.card.licences
+
     @cached_property
     def request(self) -> dict[str, d.RequestField]:
         """What a caller of the endpoint gives: as declared, else what a row is known by, and as
@@ -301,6 +306,7 @@ class Product:
         *,
         days: dg.DailyPartitionsDefinition | None = None,
         kinds: Iterable[str] = ("polars", "deltalake"),
+        compute: str = "",
         **options: Any,
     ) -> Callable[[Callable[..., Any]], dg.AssetsDefinition]:
         """`dagster.asset` with what all stages share: key, group, owners, tags, no IO manager.
@@ -310,6 +316,7 @@ class Product:
             version: its code version, from `code_version`.
             days: its partitions; a run of many days is one run.
             kinds: shown in the UI.
+            compute: where it runs, as the tag `compute`; empty where anything will do.
             options: description, deps, check_specs, automation_condition.
         """
         if days is not None:
@@ -324,7 +331,7 @@ class Product:
             owners=list(self.owners),
             kinds=set(kinds),
             code_version=version,
-            tags={"product": self.name},
+            tags={"product": self.name} | ({"compute": compute} if compute else {}),
             dagster_type=dg.Nothing,
             **options,
         )

@@ -107,11 +107,11 @@ def _training(
 
 
 def _evaluated(store: Lakehouse, product: Product, champion: ModelVersion) -> float | None:
-    """Upper bound of the champion's log loss when it was evaluated, from that evaluation."""
+    """Upper bound of the champion's loss when it was evaluated, from that evaluation."""
     judged = as_judged(store, product, champion)
     if judged.is_empty():
         return None
-    return float(judged.filter(model="candidate")["log_loss_high"][0])
+    return float(judged.filter(model="candidate")[f"{product.target.metric}_high"][0])
 
 
 def _code_changes(models: ModelRegistry, product: Product, champion: ModelVersion) -> list[str]:

@@ -25,7 +25,7 @@ class {contract}(dy.Schema):
 
 
 # More than 1 % of a day's rows against the contract withhold the day; `quality=` says otherwise.
-@raw_table(days=DAYS, contract={contract}, owners=["team:data-science"])
+@raw_table(days=DAYS, contract={contract}, owners=["team:data-science"], licence="our own")
 def {name}(first: date, last: date) -> pl.DataFrame:
     """{about_rows}"""
     return SOURCE.rows({contract}, first, last)
@@ -61,8 +61,6 @@ attributes:
     categorical: {categorical}{tables}
 {left_out}  # Last day of the first training set; later ones judge it. `families:` compete.
   training: {training}{gates}
-  # The licence of the data; nothing is promoted that is made of data without one.
-  card: {{licences: {{{name}/{name}: our own}}}}
 # Every field, its unit and its default: `dg utils inspect-component {type}`.
 """
 
@@ -130,6 +128,4 @@ attributes:
     categorical: []
   # The last day of the first training set; what comes later judges it.
   training: {{first_cutoff: "2000-05-09"}}
-  # The licence of the data; nothing is promoted that is made of data without one.
-  card: {{licences: {{{name}/{name}: our own}}}}
 """

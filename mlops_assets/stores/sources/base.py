@@ -33,6 +33,11 @@ DAY = "date"
 ROUGHLY = timedelta(days=2)
 """By how much a rough look-up is wider than the days asked for; zones differ by 26 hours."""
 
+NUMBER = "number of the row"
+SPREAD, WHOLE = 2_654_435_761, 2**32
+"""A row is of a sample by its number times the golden ratio: evenly, and in step with no period
+that a table may have."""
+
 Days = tuple[date, date]
 
 

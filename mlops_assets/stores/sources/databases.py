@@ -20,7 +20,7 @@ from urllib.parse import quote
 import polars as pl
 
 from mlops_assets.stores.source_files import SourceError
-from mlops_assets.stores.sources.base import ROUGHLY, Days, Source
+from mlops_assets.stores.sources.base import NUMBER, ROUGHLY, SPREAD, WHOLE, Days, Source
 from mlops_assets.stores.sources.times import UTC_TIME
 
 if TYPE_CHECKING:
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 _AT_ONCE = 50_000
 """Rows that are fetched together."""
 _CONNECT_SECONDS = 10
-_NUMBER = "number of the row"
 
 
 class DatabaseSource(Source):
@@ -63,12 +62,13 @@ class DatabaseSource(Source):
             kinds = self._kinds(connection)
             table = self._table(list(kinds))
             count = connection.execute(sa.select(sa.func.count()).select_from(table)).scalar_one()
-            query, step = self._query(list(kinds)), -(-int(count) // rows)
-            if step > 1:
-                number = sa.func.row_number().over().label(_NUMBER)
+            query = self._query(list(kinds))
+            if count > rows:
+                number = sa.func.row_number().over().label(NUMBER)
                 numbered = sa.select(*table.columns, number).subquery()
-                own = (c for c in numbered.columns if c.name != _NUMBER)
-                query = sa.select(*own).where(numbered.columns[_NUMBER] % step == 0)
+                own = (c for c in numbered.columns if c.name != NUMBER)
+                place = numbered.columns[NUMBER] * SPREAD % WHOLE
+                query = sa.select(*own).where(place < WHOLE * rows // count).limit(rows)
             return self._fetched(connection, query, kinds), int(count)
 
     @cached_property

@@ -10,7 +10,7 @@ from pathlib import Path
 import polars as pl
 
 from mlops_assets.stores.source_files import SourceError
-from mlops_assets.stores.sources.base import ROUGHLY, Days, Source
+from mlops_assets.stores.sources.base import NUMBER, ROUGHLY, SPREAD, WHOLE, Days, Source
 
 _END = 65_536
 """Bytes at the end of a file that are looked at."""
@@ -51,8 +51,12 @@ class _Scanned(Source):
         try:
             found = self._open()
             count = int(found.select(pl.len()).collect().item())
-            step = -(-count // rows)
-            return (found.gather_every(step) if step > 1 else found).collect(), count
+            if count > rows:
+                chosen = found.with_row_index(NUMBER).filter(
+                    pl.col(NUMBER).cast(pl.Int64) * SPREAD % WHOLE < WHOLE * rows // count
+                )
+                found = chosen.drop(NUMBER).head(rows)
+            return found.collect(), count
         except (pl.exceptions.PolarsError, OSError) as error:
             raise SourceError(f"{self.where}: {self.cause(error)}") from None
 

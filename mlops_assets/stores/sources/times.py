@@ -6,6 +6,8 @@ taken as the first of the two; one that it skips in spring is no time.
 
 from __future__ import annotations
 
+from functools import partial
+
 import polars as pl
 
 from mlops_assets.stores.source_files import SourceError
@@ -17,6 +19,7 @@ _WITH = ("%+", "%Y-%m-%d %H:%M:%S%.f%#z", "%Y-%m-%dT%H:%M:%S%.f%#z", "%Y-%m-%d %
 _WITHOUT = (
     "%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%dT%H:%M", "%Y-%m-%d %H:%M",
 )  # fmt: skip
+_DAY = "%Y-%m-%d"
 
 
 def as_utc(column: str, kind: pl.DataType, zone: str, where: str) -> pl.Expr:
@@ -32,7 +35,9 @@ def as_utc(column: str, kind: pl.DataType, zone: str, where: str) -> pl.Expr:
     if kind == pl.Date:
         return _local(value.cast(pl.Datetime("us")), zone).cast(UTC_TIME)
     if kind in (pl.String, pl.Null):
-        return _parsed(value.cast(pl.String).str.strip_chars(), zone)
+        return value.cast(pl.String).map_batches(
+            partial(_parsed, zone=zone), return_dtype=UTC_TIME, is_elementwise=True
+        )
     raise SourceError(
         f"{where}: column {column!r} is {kind}, expected a time; as text it is ISO 8601, as in"
         " 2013-01-01T10:00:00Z"
@@ -86,11 +91,31 @@ def require_times(
     raise SourceError(f"{where}: column {own!r} {says}{more}")
 
 
-def _parsed(text: pl.Expr, zone: str) -> pl.Expr:
-    zoned = [text.str.to_datetime(f, time_unit="us", time_zone="UTC", strict=False) for f in _WITH]
-    naive = [text.str.to_datetime(f, time_unit="us", strict=False) for f in _WITHOUT]
-    naive.append(text.str.to_date("%Y-%m-%d", strict=False).cast(pl.Datetime("us")))
-    return pl.coalesce(*zoned, _local(pl.coalesce(*naive), zone).cast(UTC_TIME))
+def _parsed(values: pl.Series, zone: str) -> pl.Series:
+    """Texts as times: format by format, each on what is left, since most columns have one."""
+    rows = pl.DataFrame({"text": values.str.strip_chars(), "time": pl.Series([], dtype=UTC_TIME)
+                         .extend_constant(None, len(values))})  # fmt: skip
+    for with_zone, form in _in_order(values):
+        left = pl.col("time").is_null() & pl.col("text").is_not_null()
+        if not rows.select(left.any()).item():
+            break
+        text = pl.when(left).then(pl.col("text"))
+        if with_zone:
+            read = text.str.to_datetime(form, time_unit="us", time_zone="UTC", strict=False)
+        elif form == _DAY:
+            read = _local(text.str.to_date(form, strict=False).cast(pl.Datetime("us")), zone)
+        else:
+            read = _local(text.str.to_datetime(form, time_unit="us", strict=False), zone)
+        rows = rows.with_columns(pl.coalesce("time", read.cast(UTC_TIME)))
+    return rows["time"].alias(values.name)
+
+
+def _in_order(values: pl.Series) -> list[tuple[bool, str]]:
+    """Whether a format has a zone, and the format; those that the first value may have first."""
+    known = values.drop_nulls()
+    zoned = known.head(1).to_frame("t").select(has_offset("t")).to_series().any()
+    formats = [(True, f) for f in _WITH] + [(False, f) for f in (*_WITHOUT, _DAY)]
+    return sorted(formats, key=lambda each: each[0] != zoned)
 
 
 def _local(value: pl.Expr, zone: str) -> pl.Expr:
