@@ -99,8 +99,8 @@ class RecentSequence:
             "dropout": 0.4,
             "width": 32,
             "batch_rows": 256,
-            "epochs": 30,
-            "patience": 5,
+            "epochs": 24,
+            "patience": 4,
         }
 
     def suggest(self, trial: optuna.Trial) -> dict[str, Any]:
