@@ -110,13 +110,18 @@ def test_a_table_with_a_clock(project, monkeypatch):
     ]  # fmt: skip
 
 
-def test_what_is_written_is_formatted_and_reads_the_source(project):
-    made(project, rides(), time="starts at", zone="Europe/Berlin")
-    folder = project / "defs" / "rides"
+@pytest.mark.parametrize("name", ["rides", "rides_of_the_bicycles_of_a_town"])
+def test_what_is_written_is_formatted(project, name):
+    made(project, rides(), time="starts at", zone="Europe/Berlin", name=name)
+    folder = project / "defs" / name
     for check in (["format", "--check"], ["check", "--ignore", "S108"]):
         ruff = [sys.executable, "-m", "ruff", *check, "--config", "pyproject.toml", str(folder)]
         told = subprocess.run(ruff, capture_output=True, text=True, check=False)
         assert told.returncode == 0, told.stdout + told.stderr
+
+
+def test_what_is_written_reads_the_source(project):
+    made(project, rides(), time="starts at", zone="Europe/Berlin")
     raw = import_module(f"{project.name}.defs.rides.raw")
     rows = function_of(raw.rides)(date(2024, 1, 1), date(2024, 1, 2))
     _, broken = raw.Rides.filter(rows)

@@ -12,7 +12,7 @@ from mlops_assets.components.tables import raw_table
 from mlops_assets.stores.sources import open_source
 
 # Where the rows come from. A password comes from the environment: PGPASSWORD, or $NAME in it.
-SOURCE = {source}
+{source}
 
 # {about_days}
 DAYS = dg.DailyPartitionsDefinition({days})
@@ -25,7 +25,7 @@ class {contract}(dy.Schema):
 
 
 # More than 1 % of a day's rows against the contract withhold the day; `quality=` says otherwise.
-@raw_table(days=DAYS, contract={contract}, owners=["team:data-science"], licence="our own")
+{decorator}
 def {name}(first: date, last: date) -> pl.DataFrame:
     """{about_rows}"""
     return SOURCE.rows({contract}, first, last)
@@ -93,19 +93,21 @@ import dagster as dg
 
 {imports}
 
+NAME = "{name}"
+
 
 def test_the_first_week_of_the_source_keeps_the_contract() -> None:
     """Every row of it."""
-    first = date.fromisoformat(DAYS.get_first_partition_key())
-    rows = function_of({name})(first, first + timedelta(days=6))
-    _, broken = {contract}.filter(rows)
+    first = date.fromisoformat(raw.DAYS.get_first_partition_key())
+    rows = function_of(raw.{name})(first, first + timedelta(days=6))
+    _, broken = raw.{contract}.filter(rows)
     assert rows.height
     assert broken.counts() == {{}}
 
 
 def test_the_declaration_loads() -> None:
     """With all that it names."""
-    declared = dg.ComponentTree.for_project(repository()).load_component("{name}")
+    declared = dg.ComponentTree.for_project(repository()).load_component(NAME)
     assert getattr(declared, "task", None) == "{task}"
 '''
 
