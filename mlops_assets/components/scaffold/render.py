@@ -141,14 +141,17 @@ def _features(wanted: Wanted, table: Table, decided: Decided, package: str) -> s
         of = f'pl.col("{decided.label}") == {_literal(decided.positive)}'
     elif label.dtype == pl.Float64:
         of = f'(pl.col("{decided.label}") * 1000).round()'
+    name, entity, known_after = wanted.name, decided.entity, wanted.known_after_days
+    said = [
+        f'"{name}/{entity}_history"', f'table="{name}/{name}"', f'by=["{entity}"]', f"of={of}",
+        "days=DAYS", f"known_after_days={known_after}",
+        f"windows={list(calendar(table, known_after).windows)}", _TABLE[0],
+    ]  # fmt: skip
     return texts.FEATURES.format(
-        name=wanted.name,
-        entity=decided.entity,
+        entity=entity,
         package=package,
-        of=of,
         import_polars="import polars as pl\n\n" if "pl." in of else "",
-        known_after_days=wanted.known_after_days,
-        windows=", ".join(map(str, calendar(table, wanted.known_after_days).windows)),
+        history=call(f"{entity}_history = history", said),
     )
 
 

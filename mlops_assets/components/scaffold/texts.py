@@ -19,7 +19,7 @@ DAYS = dg.DailyPartitionsDefinition({days})
 
 
 class {contract}(dy.Schema):
-    """What a row must be; others go to {name}/{name}_quarantine, with the rule that they break."""
+    """What a row must be; others go to the table's quarantine, with the rule that they break."""
 
 {columns}
 
@@ -31,16 +31,13 @@ def {name}(first: date, last: date) -> pl.DataFrame:
     return SOURCE.rows({contract}, first, last)
 '''
 
-FEATURES = '''"""Feature tables of {name}: what was known of each {entity} when it was asked."""
+FEATURES = '''"""Feature tables: what was known of each {entity} when a prediction was asked for."""
 
 {import_polars}from mlops_assets.components.tables import history
 from {package}.raw import DAYS
 
 # The mean of the label by {entity}, as far as it was known. Other windows (days), other `by`?
-{entity}_history = history(
-    "{name}/{entity}_history", table="{name}/{name}", by=["{entity}"], of={of}, days=DAYS,
-    known_after_days={known_after_days}, windows=[{windows}], owners=["team:data-science"],
-)  # fmt: skip
+{history}
 '''
 
 DEFS = """type: mlops_assets.components.MLProduct
@@ -85,7 +82,7 @@ mlops profile {name}/{name} --label {label}
 ```
 """
 
-TEST = '''"""The product {name}: its source keeps the contract, and its declaration loads."""
+TEST = '''"""The source of {name} keeps its contract, and the declaration loads."""
 
 from datetime import date, timedelta
 
