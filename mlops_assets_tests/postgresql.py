@@ -28,7 +28,7 @@ def lacks() -> str:
 def postgresql(password: str) -> Iterator[str]:
     """A server that asks user `mlops` for the password; its address without it.
 
-    Its folder is not one of pytest's, since each session closes those to users that are not its own.
+    Its folder is none of pytest's, since each session closes those to other users.
     """
     with (
         TemporaryDirectory(prefix="postgresql-") as name,
