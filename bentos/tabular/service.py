@@ -7,15 +7,13 @@ online store, the log, the lake and the registry are, see settings.py.
 
 from __future__ import annotations
 
-import atexit
 import gc
 import logging
-import shutil
-import tempfile
 import threading
 import time
 from contextlib import suppress
 from functools import partial
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +31,12 @@ from bentos.tabular.settings import Settings
 from bentos.tabular.versions import Versions
 from mlops_assets.ml.serving_contract import Contract
 from mlops_assets.stores.online_features import OnlineFeatures, Spine
-from mlops_assets.stores.online_store import OnlineStore, OnlineStoreError, open_store
+from mlops_assets.stores.online_store import (
+    OnlineStore,
+    OnlineStoreError,
+    open_store,
+    without_password,
+)
 from mlops_assets.stores.request_log import RequestLog
 
 HERE = Path(__file__).parent
@@ -78,7 +81,7 @@ class Tabular:
             CONTRACT.product,
             CONTRACT.definitions(),
             spine,
-            copy=_copy_of(settings.online_store),
+            copy=_copy_of(settings),
         )
         with suppress(OnlineStoreError):  # Readiness says so, until the store is there.
             self._online.keep_copy()
@@ -166,13 +169,16 @@ class Tabular:
         _logger.info("version %d serves", serving.champion.version)
 
 
-def _copy_of(uri: str) -> OnlineStore | None:
-    """A store of this process's own that answers where a remote one does not; None for LMDB."""
+def _copy_of(settings: Settings) -> OnlineStore | None:
+    """A store beside the log that answers where a remote one does not; None for LMDB.
+
+    It outlives the process, so that one that starts while the remote store is gone has it too.
+    """
+    uri = settings.online_store
     if uri.startswith("lmdb:"):
         return None
-    folder = tempfile.mkdtemp(prefix="online-copy-")
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    return open_store(f"lmdb://{folder}")
+    name = blake2b(without_password(uri).encode(), digest_size=8).hexdigest()
+    return open_store(f"lmdb://{settings.request_log.absolute()}/online-copy-{name}")
 
 
 _service: Any = Tabular

@@ -66,7 +66,7 @@ class Settings:
         lake_uri: the lake that says what was promoted; None for a trial.
         tracking_uri: the registry to follow; None serves the packaged version only.
         online_store: where features are looked up.
-        request_log: folder of the log.
+        request_log: folder of the log, and of the copy of a remote online store.
         tokens: who may ask; empty lets everybody.
         device: overrules the contract's.
         beside: what else runs.

@@ -150,7 +150,7 @@ def open_walk(walk: Walk, home: Path) -> Walked:
     one at work in that home (`local.only_engine`): what another left undone is asked for again.
 
     Raises:
-        WalkRefused: there is no such product, or the home holds another walk.
+        WalkRefused: there is no such product, it is not binary, or the home holds another walk.
     """
     for name in _OF_THE_USER:
         os.environ.pop(name, None)
@@ -162,6 +162,11 @@ def open_walk(walk: Walk, home: Path) -> Walked:
         raise WalkRefused(f"no product {walk.product!r}; there are {', '.join(products)}")
     declared = tree.load_component(walk.product)
     assert isinstance(declared, MLProduct)
+    if declared.task != "binary":
+        raise WalkRefused(
+            f"{walk.product} is a {declared.task} product; a walk compares log loss and AUC, which"
+            " a binary one has"
+        )
     changed = CHANGES(declared, walk.first)
     said = differences(declared, changed)
     prepare()

@@ -108,8 +108,8 @@ def merged(*parts: dg.Definitions) -> dg.Definitions:
 
 
 @contextmanager
-def opened(home: Path, **changes: object) -> Iterator[Flow]:
-    """The real flight_delays with small settings, `changes` on top, bound to `home`."""
+def opened(home: Path, name: str = "flight_delays", **changes: object) -> Iterator[Flow]:
+    """A real product with small settings, `changes` on top, bound to `home`."""
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("MLOPS_HOME", str(home))
         environment.setenv("DAGSTER_HOME", str(home / "dagster"))
@@ -117,8 +117,8 @@ def opened(home: Path, **changes: object) -> Iterator[Flow]:
         environment.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{home / 'mlflow.db'}")
         prepare()
         tree = dg.ComponentTree.for_project(repository())
-        declared = tree.load_component("flight_delays").model_copy(update=SMALL | changes)
-        path = ComponentPath.from_path(tree.defs_module_path / "flight_delays")
+        declared = tree.load_component(name).model_copy(update=SMALL | changes)
+        path = ComponentPath.from_path(tree.defs_module_path / name)
         definitions = merged(
             tree.build_defs_at_path("nyc_flights"),
             tree.build_defs_at_path("platform"),
@@ -129,7 +129,7 @@ def opened(home: Path, **changes: object) -> Iterator[Flow]:
                 home,
                 instance,
                 Engine(definitions, instance),
-                declared.product("flight_delays"),
+                declared.product(name),
                 definitions.resources["lakehouse"].store,
                 definitions.resources["registry"].store,
             )

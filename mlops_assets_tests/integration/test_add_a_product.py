@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -123,3 +124,41 @@ def test_the_page_is_followed_word_for_word(there):
     finally:
         if server is not None:
             server.__exit__(None, None, None)
+
+
+DIGITS = """
+import polars as pl
+from sklearn.datasets import load_digits
+
+found = load_digits()
+words = "zero one two three four five six seven eight nine½".split()
+pixels = pl.DataFrame(found.data.astype("int16"), schema=[f"pixel {i}" for i in range(64)])
+shown = pixels.with_columns(pl.Series("digit", [words[i] for i in found.target]))
+shown.with_row_index("select").write_parquet("digits.parquet")
+"""
+"""Images of handwritten digits that scikit-learn carries: ten classes, no clock, awkward names."""
+
+
+@pytest.mark.year
+def test_several_classes_without_a_clock_from_a_file_to_predictions(there):
+    ran(f"python -c '{DIGITS}'", there)
+    said = ran("mlops new digits --from digits.parquet --label digit --keys select", there)
+    assert "digits is a multiclass task" in said
+    declared = there / "mlops_assets" / "defs" / "digits" / "defs.yaml"
+    # The images are easy and few: near certainty is no leak, and a linear model is hard to beat.
+    text = re.sub(r"  gates: .*", "  gates: {min_rows: 125, leak_auc: 1, min_gain_over_baseline: "
+                  "-0.05}", declared.read_text())  # fmt: skip
+    declared.write_text(re.sub(
+        r'  training: .*', '  training: {first_cutoff: "2000-05-09", families: [xgboost],'
+        ' search: {trials: 1}}', text
+    ))  # fmt: skip
+    ran("dg check defs", there)
+    ran("mlops demo digits", there)
+    figures = json.loads(ran('mlops sql --json "select accuracy from digits.evaluation"', there))
+    assert min(row["accuracy"] for row in figures) > 0.9
+    said = json.loads(ran(
+        'mlops sql --json "select predicted, probability, probabilities, classes'
+        ' from digits.predictions limit 1"', there
+    ))  # fmt: skip
+    (row,) = said
+    assert row["predicted"] == row["classes"][row["probabilities"].index(row["probability"])]

@@ -240,7 +240,10 @@ class Serving(Part):
         default=1500, gt=0, description="Resident memory of the server and its workers (MB)."
     )
     online_days: int = Field(
-        default=7, ge=1, description="Newest local days whose rows can be asked for online."
+        default=7,
+        ge=1,
+        description="Newest local days whose rows can be asked for online; of rows without a time,"
+        " all can.",
     )
 
 

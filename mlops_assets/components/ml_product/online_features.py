@@ -47,6 +47,8 @@ _SCHEMA: dict[str, Any] = {
 def newest_days(store: Lakehouse, product: Product) -> dict[str, Table]:
     """The snapshot of the newest days that are declared to be asked for online.
 
+    Of rows without a time it is all of them: a day that is a hash of their keys is never old.
+
     Raises:
         dagster.Failure: the spine has no day yet.
     """
@@ -57,6 +59,8 @@ def newest_days(store: Lakehouse, product: Product) -> dict[str, Table]:
             allow_retries=False,
         )
     first = date.fromisoformat(days[-1]) - timedelta(days=product.serving.online_days - 1)
+    if not product.problem and not product.spine.time:
+        first = date.fromisoformat(days[0])
     return snapshot_of(
         store,
         product.definitions,
@@ -92,6 +96,7 @@ def online_features_asset(product: Product) -> dg.AssetsDefinition:
             described,
             product.definitions,
             online_spine(product),
+            product.spine.time,
             product.serving.online_days,
         ),
         kinds=("lmdb", "polars"),

@@ -306,6 +306,7 @@ class Product:
         *,
         days: dg.DailyPartitionsDefinition | None = None,
         kinds: Iterable[str] = ("polars", "deltalake"),
+        compute: str = "",
         **options: Any,
     ) -> Callable[[Callable[..., Any]], dg.AssetsDefinition]:
         """`dagster.asset` with what all stages share: key, group, owners, tags, no IO manager.
@@ -315,6 +316,7 @@ class Product:
             version: its code version, from `code_version`.
             days: its partitions; a run of many days is one run.
             kinds: shown in the UI.
+            compute: where it runs, as the tag `compute`; empty where anything will do.
             options: description, deps, check_specs, automation_condition.
         """
         if days is not None:
@@ -329,7 +331,7 @@ class Product:
             owners=list(self.owners),
             kinds=set(kinds),
             code_version=version,
-            tags={"product": self.name},
+            tags={"product": self.name} | ({"compute": compute} if compute else {}),
             dagster_type=dg.Nothing,
             **options,
         )

@@ -120,6 +120,7 @@ def fit_asset(product: Product, family_name: str) -> dg.AssetsDefinition:
     @product.asset(
         name,
         fit_version(product, family_name),
+        compute=product.training.compute,
         kinds=["mlflow"],
         description=f"The {role} {family_name}, fitted on the training set and judged on its"
         " validation days.",
