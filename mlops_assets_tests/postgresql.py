@@ -10,6 +10,7 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 BINARIES = ("initdb", "pg_ctl")
 
@@ -24,10 +25,21 @@ def lacks() -> str:
 
 
 @contextmanager
-def postgresql(folder: Path, password: str) -> Iterator[str]:
-    """A server that asks user `mlops` for the password; its address without it."""
-    data = folder / "data"
-    secret = folder / "secret"
+def postgresql(password: str) -> Iterator[str]:
+    """A server that asks user `mlops` for the password; its address without it.
+
+    Its folder is none of pytest's, since each session closes those to other users.
+    """
+    with (
+        TemporaryDirectory(prefix="postgresql-") as name,
+        _serving(Path(name), password) as address,
+    ):
+        yield address
+
+
+@contextmanager
+def _serving(folder: Path, password: str) -> Iterator[str]:
+    data, secret = folder / "data", folder / "secret"
     data.mkdir()
     secret.write_text(password)
     who = _other(folder)
@@ -65,12 +77,9 @@ def _nobody() -> bool:
 
 
 def _other(folder: Path) -> dict[str, str]:
-    """PostgreSQL does not run as root; then it runs as nobody, who may reach its folder."""
+    """PostgreSQL does not run as root; then it runs as nobody, who owns its folder."""
     if os.getuid() != 0:
         return {}
     for path in (folder, *folder.rglob("*")):
         shutil.chown(path, "nobody")
-    for parent in folder.parents:
-        if parent.stat().st_uid == 0 and parent.is_relative_to("/tmp") and parent != Path("/tmp"):
-            parent.chmod(parent.stat().st_mode | 0o011)
     return {"user": "nobody"}

@@ -110,13 +110,18 @@ def test_a_table_with_a_clock(project, monkeypatch):
     ]  # fmt: skip
 
 
-def test_what_is_written_is_formatted_and_reads_the_source(project):
-    made(project, rides(), time="starts at", zone="Europe/Berlin")
-    folder = project / "defs" / "rides"
+@pytest.mark.parametrize("name", ["rides", "rides_of_the_bicycles_of_a_town"])
+def test_what_is_written_is_formatted(project, name):
+    made(project, rides(), time="starts at", zone="Europe/Berlin", name=name)
+    folder = project / "defs" / name
     for check in (["format", "--check"], ["check", "--ignore", "S108"]):
         ruff = [sys.executable, "-m", "ruff", *check, "--config", "pyproject.toml", str(folder)]
         told = subprocess.run(ruff, capture_output=True, text=True, check=False)
         assert told.returncode == 0, told.stdout + told.stderr
+
+
+def test_what_is_written_reads_the_source(project):
+    made(project, rides(), time="starts at", zone="Europe/Berlin")
     raw = import_module(f"{project.name}.defs.rides.raw")
     rows = function_of(raw.rides)(date(2024, 1, 1), date(2024, 1, 2))
     _, broken = raw.Rides.filter(rows)
@@ -148,16 +153,17 @@ def test_a_table_without_a_clock_and_without_keys(project):
 
 
 def test_a_table_of_days_and_a_short_one(project):
-    days = (
-        rides(45)
-        .group_by(pl.col("starts at").dt.date().alias("day"), "station")
-        .agg(pl.col("count").sum())
-    )
-    found = made(project, days, time="day", zone="America/New_York")
-    assert found.decided.keys == ("station", "day")
+    """Its columns also have the names of the platform's own."""
+    day = pl.col("starts at").dt.date().alias("date")
+    days = rides(45).group_by(day, "station").agg(pl.col("count").sum().alias("label"))
+    days = days.with_columns(row=pl.int_range(pl.len()) % 7)
+    found = made(project, days, time="date", label="label", zone="America/New_York")
+    assert found.decided.keys == ("station", "date_")
     raw = import_module(f"{project.name}.defs.rides.raw")
     rows = function_of(raw.rides)(date(2024, 1, 7), date(2024, 1, 7))
-    assert rows["day"].unique().to_list() == [datetime(2024, 1, 7, 5, tzinfo=UTC)]
+    assert rows["date_"].unique().to_list() == [datetime(2024, 1, 7, 5, tzinfo=UTC)]
+    assert set(rows.columns) == {"date", "date_", "station", "label_", "row_"}
+    assert raw.Rides.filter(rows)[1].counts() == {}
     assert "windows=[3, 7]" in text(project, "features.py")
     said = yaml.safe_load(text(project, "defs.yaml"))["attributes"]
     assert said["training"]["validation_days"] == 5
@@ -326,13 +332,13 @@ def test_a_table_of_sqlite(project):
     assert function_of(raw.rides)(date(2024, 1, 3), date(2024, 1, 3)).height == 6
 
 
-def test_a_table_of_postgresql(project, tmp_path_factory, monkeypatch):
+def test_a_table_of_postgresql(project, monkeypatch):
     if missing := lacks():
         pytest.skip(f"PostgreSQL cannot run here: {missing} is not installed")
     import psycopg
 
     monkeypatch.setenv("PGPASSWORD", "a-password")
-    with postgresql(tmp_path_factory.mktemp("postgresql"), "a-password") as address:
+    with postgresql("a-password") as address:
         with psycopg.connect(address) as base:
             base.execute("create table rides (at timestamptz, station text, count int)")
             rows = rides().select("starts at", "station", "count").rows()

@@ -41,10 +41,10 @@ NAMES = {"colour": "select", "temperature": "temp °C"}
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory):
+def server():
     if missing := lacks():
         pytest.skip(f"PostgreSQL cannot run here: {missing} is not installed")
-    with postgresql(tmp_path_factory.mktemp("postgresql"), PASSWORD) as address:
+    with postgresql(PASSWORD) as address:
         yield address
 
 

@@ -20,7 +20,9 @@ from mlops_assets.components.scaffold.look import Table
 from mlops_assets.components.scaffold.wanted import Wanted
 
 COMPONENT = "mlops_assets.components.MLProduct"
-_WIDTH = 96
+_WIDTH, _LINE = 96, 100
+_TABLE = ('owners=["team:data-science"]', 'licence="our own"')
+"""What a raw table says of itself; a person says it better."""
 
 
 def render(
@@ -51,7 +53,7 @@ def render(
 def _test(wanted: Wanted, decided: Decided, package: str, contract: str) -> str:
     imports = [
         "from mlops_assets.components.tables import function_of",
-        f"from {package}.raw import DAYS, {contract}, {wanted.name}",
+        f"from {package} import raw",
         "from mlops_assets.local import repository",
     ]
     return texts.TEST.format(
@@ -83,6 +85,7 @@ def _raw(wanted: Wanted, table: Table, decided: Decided, contract: str) -> str:
         name=wanted.name,
         contract=contract,
         source=_source(wanted, table, decided),
+        decorator=call("@raw_table", ["days=DAYS", f"contract={contract}", *_TABLE]),
         about_days=about,
         about_rows=f"One row for each {' and '.join(decided.keys)} of the day.",
         days=f'"{table.first}", end_date="{end}", timezone="{zone}"',
@@ -104,15 +107,15 @@ def _source(wanted: Wanted, table: Table, decided: Decided) -> str:
     renamed = {s: own for s, own in table.names.items() if s != own and s in table.rows.columns}
     if renamed:
         said.append(f"names={json.dumps(renamed, ensure_ascii=False)}")
-    return call("open_source", said)
+    return call("SOURCE = open_source", said)
 
 
 def call(function: str, said: list[str]) -> str:
-    """A call with its arguments on few lines."""
+    """A call with its arguments on few lines, as the formatter would have it."""
     line = ", ".join(said)
-    if len(line) + len(function) < _WIDTH - len("SOURCE = ()"):
+    if len(f"{function}({line})") <= _LINE:
         return f"{function}({line})"
-    if len(line) < _WIDTH:
+    if len(line) + 4 <= _LINE:
         return f"{function}(\n    {line}\n)"
     lines = [""]
     for each in said:
@@ -138,14 +141,17 @@ def _features(wanted: Wanted, table: Table, decided: Decided, package: str) -> s
         of = f'pl.col("{decided.label}") == {_literal(decided.positive)}'
     elif label.dtype == pl.Float64:
         of = f'(pl.col("{decided.label}") * 1000).round()'
+    name, entity, known_after = wanted.name, decided.entity, wanted.known_after_days
+    said = [
+        f'"{name}/{entity}_history"', f'table="{name}/{name}"', f'by=["{entity}"]', f"of={of}",
+        "days=DAYS", f"known_after_days={known_after}",
+        f"windows={list(calendar(table, known_after).windows)}", _TABLE[0],
+    ]  # fmt: skip
     return texts.FEATURES.format(
-        name=wanted.name,
-        entity=decided.entity,
+        entity=entity,
         package=package,
-        of=of,
         import_polars="import polars as pl\n\n" if "pl." in of else "",
-        known_after_days=wanted.known_after_days,
-        windows=", ".join(map(str, calendar(table, wanted.known_after_days).windows)),
+        history=call(f"{entity}_history = history", said),
     )
 
 

@@ -12,35 +12,32 @@ from mlops_assets.components.tables import raw_table
 from mlops_assets.stores.sources import open_source
 
 # Where the rows come from. A password comes from the environment: PGPASSWORD, or $NAME in it.
-SOURCE = {source}
+{source}
 
 # {about_days}
 DAYS = dg.DailyPartitionsDefinition({days})
 
 
 class {contract}(dy.Schema):
-    """What a row must be; others go to {name}/{name}_quarantine, with the rule that they break."""
+    """What a row must be; others go to the table's quarantine, with the rule that they break."""
 
 {columns}
 
 
 # More than 1 % of a day's rows against the contract withhold the day; `quality=` says otherwise.
-@raw_table(days=DAYS, contract={contract}, owners=["team:data-science"], licence="our own")
+{decorator}
 def {name}(first: date, last: date) -> pl.DataFrame:
     """{about_rows}"""
     return SOURCE.rows({contract}, first, last)
 '''
 
-FEATURES = '''"""Feature tables of {name}: what was known of each {entity} when it was asked."""
+FEATURES = '''"""Feature tables: what was known of each {entity} when a prediction was asked for."""
 
 {import_polars}from mlops_assets.components.tables import history
 from {package}.raw import DAYS
 
 # The mean of the label by {entity}, as far as it was known. Other windows (days), other `by`?
-{entity}_history = history(
-    "{name}/{entity}_history", table="{name}/{name}", by=["{entity}"], of={of}, days=DAYS,
-    known_after_days={known_after_days}, windows=[{windows}], owners=["team:data-science"],
-)  # fmt: skip
+{history}
 '''
 
 DEFS = """type: mlops_assets.components.MLProduct
@@ -85,7 +82,7 @@ mlops profile {name}/{name} --label {label}
 ```
 """
 
-TEST = '''"""The product {name}: its source keeps the contract, and its declaration loads."""
+TEST = '''"""The source of {name} keeps its contract, and the declaration loads."""
 
 from datetime import date, timedelta
 
@@ -93,19 +90,21 @@ import dagster as dg
 
 {imports}
 
+NAME = "{name}"
+
 
 def test_the_first_week_of_the_source_keeps_the_contract() -> None:
     """Every row of it."""
-    first = date.fromisoformat(DAYS.get_first_partition_key())
-    rows = function_of({name})(first, first + timedelta(days=6))
-    _, broken = {contract}.filter(rows)
+    first = date.fromisoformat(raw.DAYS.get_first_partition_key())
+    rows = function_of(raw.{name})(first, first + timedelta(days=6))
+    _, broken = raw.{contract}.filter(rows)
     assert rows.height
     assert broken.counts() == {{}}
 
 
 def test_the_declaration_loads() -> None:
     """With all that it names."""
-    declared = dg.ComponentTree.for_project(repository()).load_component("{name}")
+    declared = dg.ComponentTree.for_project(repository()).load_component(NAME)
     assert getattr(declared, "task", None) == "{task}"
 '''
 

@@ -29,6 +29,8 @@ BLOCKS = 200
 """Days over which rows without a time are spread; enough for the default folds and holdout."""
 FIRST_BLOCK = date(2000, 1, 1)
 DAY = "date"
+_OWN_DAY = "day of the row"
+"""Its name while a source's own `date` may still be there."""
 
 ROUGHLY = timedelta(days=2)
 """By how much a rough look-up is wider than the days asked for; zones differ by 26 hours."""
@@ -131,13 +133,13 @@ class Source(ABC):
         utc = as_utc(self.time, kind, self.zone, self.where)
         day = utc.dt.convert_time_zone(self.zone).dt.date()
         # A row without a day is read too: no day would ask for it, and it would be lost unseen.
-        rows = found.with_columns(day.alias(DAY)).filter(
-            pl.col(DAY).is_between(*days) | pl.col(DAY).is_null()
+        rows = found.with_columns(day.alias(_OWN_DAY)).filter(
+            pl.col(_OWN_DAY).is_between(*days) | pl.col(_OWN_DAY).is_null()
         )
         read = rows.collect()
         require_one_kind(read, self.time, self.own(self.time), self.where)
-        require_times(read, self.time, self.own(self.time), DAY, self.where, self.zone)
-        return read
+        require_times(read, self.time, self.own(self.time), _OWN_DAY, self.where, self.zone)
+        return read.rename({_OWN_DAY: DAY})
 
     def _in_blocks(self, found: pl.DataFrame, days: Days) -> pl.DataFrame:
         keys = list(self.keys or ([self.row] if self.row else ()))
@@ -177,10 +179,12 @@ class Source(ABC):
         try:
             column = self.scan([own])
             utc = as_utc(own, column.collect_schema()[own], self.zone, self.where)
-            asked = column.select(own, utc.alias(DAY))
-            read = asked.filter(pl.col(DAY).is_null()).head(1).collect()
-            require_times(read, own, own, DAY, self.where, self.zone)
-            ends = asked.select(pl.col(DAY).min().alias("a"), pl.col(DAY).max().alias("b"))
+            asked = column.select(own, utc.alias(_OWN_DAY))
+            read = asked.filter(pl.col(_OWN_DAY).is_null()).head(1).collect()
+            require_times(read, own, own, _OWN_DAY, self.where, self.zone)
+            ends = asked.select(
+                pl.col(_OWN_DAY).min().alias("a"), pl.col(_OWN_DAY).max().alias("b")
+            )
             first, last = ends.collect().row(0)
         except (pl.exceptions.PolarsError, OSError) as error:
             raise SourceError(f"{self.where}: {self.cause(error)}") from None
