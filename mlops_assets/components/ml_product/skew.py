@@ -26,7 +26,7 @@ from mlops_assets.components.ml_product.answers import (
 )
 from mlops_assets.components.ml_product.product import Product
 from mlops_assets.components.resources import LakehouseResource, ModelRegistryResource
-from mlops_assets.ml.serving_gates import TOLERANCE, differences
+from mlops_assets.ml.serving_gates import differences, tolerance
 from mlops_assets.ml.skew import SCHEMA as CELLS_SCHEMA
 from mlops_assets.ml.skew import skew
 from mlops_assets.ml.targets import Target
@@ -79,7 +79,8 @@ def compare(
             found += [
                 skew(used_features(part, columns), offline_features(store, product, part, known),
                      columns),
-                _answers(part, answers_again(models, product, int(version), part), product.target),
+                _answers(part, answers_again(models, product, int(version), part), product.target,
+                         tolerance(product.serving.device)),
             ]  # fmt: skip
             cells += part.height * (len(columns.names) + 1)
         except (
@@ -185,11 +186,11 @@ def verdict(key: dg.AssetKey, newest: pl.DataFrame, differing: pl.DataFrame) -> 
     )
 
 
-def _answers(rows: pl.DataFrame, again: np.ndarray, target: Target) -> pl.DataFrame:
+def _answers(rows: pl.DataFrame, again: np.ndarray, target: Target, limit: float) -> pl.DataFrame:
     """The row of `skew_cells` of the answers themselves, if any of them does not come out again."""
     said = target.of_predictions(rows).scores_of(rows)
     apart = differences(said, again)
-    wrong = apart > TOLERANCE
+    wrong = apart > limit
     if not wrong.any():
         return pl.DataFrame(schema=CELLS_SCHEMA)
     at = int(np.argmax(wrong))

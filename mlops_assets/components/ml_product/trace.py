@@ -23,7 +23,7 @@ from mlops_assets.components.ml_product.product import Product
 from mlops_assets.components.ml_product.training_set import DAY, made_of
 from mlops_assets.ml.contributions import largest
 from mlops_assets.ml.families import FeatureColumns
-from mlops_assets.ml.serving_gates import TOLERANCE, differences
+from mlops_assets.ml.serving_gates import differences, tolerance
 from mlops_assets.ml.skew import skew
 from mlops_assets.stores.content import content_hash
 from mlops_assets.stores.lakehouse import Lakehouse
@@ -109,7 +109,8 @@ def trace(store: Lakehouse, models: ModelRegistry, product: Product, prediction_
     again = model.predict(features.row)
     said = model.target.scores_of(rows)
     used = features.row.select(model.columns.names).row(0, named=True)
-    same = float(differences(said, again)[0]) <= TOLERANCE and not features.differing
+    near = float(differences(said, again)[0]) <= tolerance(product.serving.device)
+    same = near and not features.differing
     return Trace(
         prediction_id, product.name, path, answer, _described(models, version),
         _made_of(store, product, version),

@@ -84,7 +84,7 @@ def try_out(
         used = _features(Path(scratch), product, [each["prediction_id"] for each in first])
     answers = _scores(alone, model.target)
     return [
-        answers_as_batch(answers, expected, bento.startup_seconds),
+        answers_as_batch(answers, expected, bento.startup_seconds, product.serving.device),
         online_as_offline(used, rows, product.columns),
         *costs,
     ], bento.startup_seconds
