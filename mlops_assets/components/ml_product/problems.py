@@ -17,7 +17,8 @@ from pydantic import BaseModel
 from mlops_assets.components.loading import told
 from mlops_assets.components.ml_product import problems_of_days as days
 from mlops_assets.components.ml_product import problems_of_serving as serving
-from mlops_assets.components.ml_product.product import Product, Unresolved
+from mlops_assets.components.ml_product.problem import Unresolved
+from mlops_assets.components.ml_product.product import Product
 from mlops_assets.components.ml_product.reading import Finding, Path, unknown
 from mlops_assets.components.tables.feature_table import DEFINITIONS
 from mlops_assets.components.tables.quality import DAY

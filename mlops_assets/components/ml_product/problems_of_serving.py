@@ -10,7 +10,8 @@ import polars as pl
 
 from mlops_assets.components.loading import told
 from mlops_assets.components.ml_product.contract import KINDS
-from mlops_assets.components.ml_product.product import Product, Unresolved
+from mlops_assets.components.ml_product.problem import Unresolved
+from mlops_assets.components.ml_product.product import Product
 from mlops_assets.components.ml_product.reading import Finding, unknown
 from mlops_assets.components.tables.feature_table import DEFINITIONS
 from mlops_assets.components.tables.quality import DAY

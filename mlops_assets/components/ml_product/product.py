@@ -5,11 +5,10 @@ No computation. What can be wrong with a declaration is found in problems.py.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import date, timedelta
-from functools import cache, cached_property, partial
+from functools import cache, cached_property
 from importlib import import_module
 from typing import Any
 
@@ -18,13 +17,19 @@ import dataframely as dy
 import polars as pl
 
 from mlops_assets.components.code_version import code_version
-from mlops_assets.components.loading import told
 from mlops_assets.components.ml_product import declaration as d
+from mlops_assets.components.ml_product.problem import (
+    Problem,
+    Unresolved,
+    clock_of,
+    declared,
+    imported,
+    request_of,
+)
 from mlops_assets.components.recorded import recorded
 from mlops_assets.components.tables.feature_table import DEFINITIONS
-from mlops_assets.components.tables.table_asset import DAYS_OF, LICENCES, TABLES
-from mlops_assets.ml.declared_spine import DAY, Clock
-from mlops_assets.ml.declared_spine import label as label_of
+from mlops_assets.components.tables.table_asset import LICENCES, TABLES
+from mlops_assets.ml.declared_spine import Clock
 from mlops_assets.ml.families import FeatureColumns
 from mlops_assets.ml.point_in_time import Definition, days_back
 from mlops_assets.ml.targets import Margins, Target, target_of
@@ -41,50 +46,6 @@ def _version(code: tuple[Any, ...], declared: tuple[str, ...]) -> str:
 
 _BASELINES = {"regression": ("linear_regression",)}
 """Baselines of a task where none is declared; logistic_regression of the others."""
-
-
-@dataclass(frozen=True)
-class Problem:
-    """The rows to predict and their label, by a module or by what is declared of columns.
-
-    Attributes:
-        days: local days of the spine.
-        spine: the spine's table to the rows, each with `date` and `prediction_time`.
-        label: the label's table to the entity keys and `label`.
-        lead: what the module says of the time between prediction and row; None where it does not.
-    """
-
-    days: dg.DailyPartitionsDefinition
-    spine: Callable[[pl.LazyFrame], pl.LazyFrame]
-    label: Callable[[pl.LazyFrame], pl.LazyFrame]
-    lead: timedelta | None = None
-
-
-class Unresolved(ValueError):
-    """What a declaration names is not there."""
-
-
-def example_of(column: Any, day: date) -> str | bool | int | float:
-    """A value that a column of a contract can have, for the endpoint's document."""
-    if isinstance(column, dy.Bool):
-        return True
-    if isinstance(column, dy.Datetime):
-        return f"{day}T12:00:00Z"
-    if isinstance(column, dy.Date):
-        return day.isoformat()
-    if isinstance(column, dy.Enum):
-        return str(column.categories[0])
-    if isinstance(column, dy.String):
-        alone = re.fullmatch(r"\^?\(?([^()|\[\]\\.*+?^$]+)(\|.*)?\)?\$?", column.regex or "")
-        return alone[1] if alone else "text"
-    least = getattr(column, "min", None)
-    if isinstance(column, dy.Float64 | dy.Float32 | dy.Float):
-        return float(least if least is not None else 1)
-    return int(least if least is not None else 1)
-
-
-def _on_the_clock(frame: pl.LazyFrame, clock: Clock) -> pl.LazyFrame:
-    return frame.with_columns(clock.expressions())
 
 
 def _or(declared: float | None, usual: float) -> float:
@@ -129,47 +90,14 @@ class Product:
             Unresolved: it cannot be imported, or lacks one of these; or, without a module, the
                 spine's table is not there or has no days.
         """
-        if not self.problem:
-            return self._declared()
-        try:
-            module = import_module(self.problem)
-        except Exception as error:
-            raise Unresolved(f"{self.problem!r} cannot be imported: {told(error)}") from error
-        if absent := [n for n in ("DAYS", "spine", "label") if not hasattr(module, n)]:
-            raise Unresolved(f"{self.problem!r} lacks {', '.join(absent)}")
-        if not isinstance(module.DAYS, dg.DailyPartitionsDefinition):
-            raise Unresolved(f"{self.problem!r} has DAYS {module.DAYS!r}, no daily partitions")
-        return Problem(module.DAYS, module.spine, module.label, getattr(module, "LEAD", None))
-
-    def _declared(self) -> Problem:
-        days = DAYS_OF.get(self.spine.table)
-        if days is None:
-            raise Unresolved(f"{self.spine.table!r} is no declared table with days")
-        return Problem(
-            days=days,
-            spine=partial(_on_the_clock, clock=self.clock),
-            label=partial(
-                label_of,
-                keys=tuple(self.spine.entity_keys),
-                column=self.label.column,
-                positive=self.label.positive,
-            ),
-        )
+        if self.problem:
+            return imported(self.problem)
+        return declared(self.spine, self.label, self.lead)
 
     @property
     def clock(self) -> Clock:
         """How the day and the prediction time of a row follow, where no module says it."""
-        days = DAYS_OF[self.spine.table]
-        clock = Clock(self.spine.time, self.lead, days.timezone)
-        if self.spine.time:
-            return clock
-        names = days.get_partition_keys()
-        return replace(
-            clock,
-            keys=tuple(k for k in self.spine.entity_keys if k != DAY),
-            first=date.fromisoformat(names[0]),
-            blocks=len(names),
-        )
+        return clock_of(self.spine, self.lead)
 
     def labels(self, events: pl.LazyFrame) -> pl.LazyFrame:
         """The entity keys and the `label` of rows of the label's table, one row a key."""
@@ -223,19 +151,10 @@ class Product:
         contract = self.spine_contract
         if contract is None:
             raise Unresolved(f"{self.spine.table}: its columns are not declared")
-        columns = contract.columns()
         own = [*self.features.numeric, *self.features.categorical]
-        looked_up = [k for t in self.features.tables if t in DEFINITIONS
-                     for k in DEFINITIONS[t].keys]  # fmt: skip
-        known_by = [*self.spine.entity_keys, self.spine.time]
-        return {
-            name: d.RequestField(
-                example=example_of(columns[name], self.training.first_cutoff),
-                required=name in known_by,
-            )
-            for name in dict.fromkeys([*known_by, *own, *looked_up])
-            if name in columns and name != DAY
-        }
+        tables = (t for t in self.features.tables if t in DEFINITIONS)
+        read = [*own, *(key for table in tables for key in DEFINITIONS[table].keys)]
+        return request_of(contract, self.spine, read, self.training.first_cutoff)
 
     @property
     def spine_contract(self) -> type[dy.Schema] | None:

@@ -1,0 +1,141 @@
+"""A product's problem: the rows to predict, their label, and what a caller knows of a row.
+
+A module says it in polars, or the declaration says it by columns; the stages see no difference.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import date, timedelta
+from functools import partial
+from importlib import import_module
+from typing import Any
+
+import dagster as dg
+import dataframely as dy
+import polars as pl
+
+from mlops_assets.components.loading import told
+from mlops_assets.components.ml_product import declaration as d
+from mlops_assets.components.tables.table_asset import DAYS_OF
+from mlops_assets.ml.declared_spine import DAY, Clock
+from mlops_assets.ml.declared_spine import label as label_of
+
+
+class Unresolved(ValueError):
+    """What a declaration names is not there."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """The rows to predict and their label, by a module or by what is declared of columns.
+
+    Attributes:
+        days: local days of the spine.
+        spine: the spine's table to the rows, each with `date` and `prediction_time`.
+        label: the label's table to the entity keys and `label`.
+        lead: what the module says of the time between prediction and row; None where it does not.
+    """
+
+    days: dg.DailyPartitionsDefinition
+    spine: Callable[[pl.LazyFrame], pl.LazyFrame]
+    label: Callable[[pl.LazyFrame], pl.LazyFrame]
+    lead: timedelta | None = None
+
+
+def imported(name: str) -> Problem:
+    """The problem of a module that has `DAYS`, `spine(...)` and `label(...)`.
+
+    Raises:
+        Unresolved: it cannot be imported, or lacks one of these.
+    """
+    try:
+        module = import_module(name)
+    except Exception as error:
+        raise Unresolved(f"{name!r} cannot be imported: {told(error)}") from error
+    if absent := [n for n in ("DAYS", "spine", "label") if not hasattr(module, n)]:
+        raise Unresolved(f"{name!r} lacks {', '.join(absent)}")
+    if not isinstance(module.DAYS, dg.DailyPartitionsDefinition):
+        raise Unresolved(f"{name!r} has DAYS {module.DAYS!r}, no daily partitions")
+    return Problem(module.DAYS, module.spine, module.label, getattr(module, "LEAD", None))
+
+
+def declared(spine: d.Spine, label: d.Label, lead: timedelta) -> Problem:
+    """The problem that columns say.
+
+    Raises:
+        Unresolved: the spine's table is not there, or has no days.
+    """
+    days = DAYS_OF.get(spine.table)
+    if days is None:
+        raise Unresolved(f"{spine.table!r} is no declared table with days")
+    return Problem(
+        days=days,
+        spine=partial(_on_the_clock, clock=clock_of(spine, lead)),
+        label=partial(
+            label_of,
+            keys=tuple(spine.entity_keys),
+            column=label.column,
+            positive=label.positive,
+        ),
+    )
+
+
+def clock_of(spine: d.Spine, lead: timedelta) -> Clock:
+    """How the day and the prediction time of a row follow from its columns."""
+    days = DAYS_OF[spine.table]
+    clock = Clock(spine.time, lead, days.timezone)
+    if spine.time:
+        return clock
+    names = days.get_partition_keys()
+    return replace(
+        clock,
+        keys=tuple(k for k in spine.entity_keys if k != DAY),
+        first=date.fromisoformat(names[0]),
+        blocks=len(names),
+    )
+
+
+def request_of(
+    contract: type[dy.Schema], spine: d.Spine, read: Sequence[str], day: date
+) -> dict[str, d.RequestField]:
+    """What a caller gives where nothing is declared: what a row is known by, and as it likes the
+    columns that are read, which are looked up where they are not given.
+
+    Args:
+        contract: of the spine's table.
+        spine: the declaration.
+        read: columns that the model or a look-up reads.
+        day: of the example of a time.
+    """
+    columns, known_by = contract.columns(), [*spine.entity_keys, spine.time]
+    return {
+        name: d.RequestField(example=_example(columns[name], day), required=name in known_by)
+        for name in dict.fromkeys([*known_by, *read])
+        if name in columns and name != DAY
+    }
+
+
+def _example(column: Any, day: date) -> str | bool | int | float:
+    """A value that a column of a contract can have, for the endpoint's document."""
+    if isinstance(column, dy.Bool):
+        return True
+    if isinstance(column, dy.Datetime):
+        return f"{day}T12:00:00Z"
+    if isinstance(column, dy.Date):
+        return day.isoformat()
+    if isinstance(column, dy.Enum):
+        return str(column.categories[0])
+    if isinstance(column, dy.String):
+        alone = re.fullmatch(r"\^?\(?([^()|\[\]\\.*+?^$]+)(\|.*)?\)?\$?", column.regex or "")
+        return alone[1] if alone else "text"
+    least = getattr(column, "min", None)
+    if isinstance(column, dy.Float64 | dy.Float32 | dy.Float):
+        return float(least if least is not None else 1)
+    return int(least if least is not None else 1)
+
+
+def _on_the_clock(frame: pl.LazyFrame, clock: Clock) -> pl.LazyFrame:
+    return frame.with_columns(clock.expressions())
