@@ -61,9 +61,10 @@ def differences(home: Path, control: Path, *, but: Iterable[str] = ()) -> list[s
 def _lasting(lake: Lakehouse, table: str) -> pl.DataFrame:
     frame = lake.scan(table).collect()
     if table.endswith("/gate_results"):
-        # How often a Bento was asked depends on how long its answers took.
-        asked = pl.when(pl.col("stage") != "bento").then("rows").alias("rows")
-        frame = frame.drop("value", "margin", "low", "high").with_columns(asked)
+        # How often a Bento was asked, and which of its limits was nearer, lies in how long its
+        # answers took.
+        lasting = [pl.when(pl.col("stage") != "bento").then(n).alias(n) for n in ("rows", "limit")]
+        frame = frame.drop("value", "margin", "low", "high").with_columns(lasting)
     frame = frame.drop(_VOLATILE & set(frame.columns))
     # Rows that say what happened are appended; a step that is done again says so again.
     return frame.unique() if table.endswith(("/gate_results", "/promotions")) else frame
