@@ -149,8 +149,8 @@ def test_several_classes_without_a_clock_from_a_file_to_predictions(there):
     text = re.sub(r"  gates: .*", "  gates: {min_rows: 125, leak_auc: 1, min_gain_over_baseline: "
                   "-0.05}", declared.read_text())  # fmt: skip
     declared.write_text(re.sub(
-        r'  training: .*', '  training: {first_cutoff: "2000-05-09", families: [hist_gradient_boosting],'
-        ' search: {trials: 1}}', text
+        r"  training: .*", '  training: {first_cutoff: "2000-05-09", search: {trials: 1},'
+        " families: [hist_gradient_boosting]}", text
     ))  # fmt: skip
     ran("dg check defs", there)
     ran("mlops demo digits", there)
