@@ -37,9 +37,11 @@ DELAYS = [
     f"nyc_flights/{by}_delays"
     for by in ("origin", "carrier", "carrier_origin", "route", "destination", "flight_number")
 ]
+DEPARTURES = ["nyc_flights/departure_counts", "nyc_flights/same_hour_last_week"]
 OF_A_DAY = [
     *(f"nyc_flights/{name}" for name in (*RAW, "weather_known", "scheduled_congestion")),
     *DELAYS,
+    *DEPARTURES,
     *(f"flight_delays/{name}" for name in ("feature_view", "predictions", "performance", "drift")),
     "flight_delays/shadow_predictions",
     "flight_delays/online_features",
@@ -215,7 +217,7 @@ def test_a_correction_recomputes_what_it_can_reach_and_leaves_past_predictions(f
     assert report.errors == []
     assert report.recomputed == {
         "nyc_flights/flight_events": 1,
-        **dict.fromkeys(DELAYS, 1),
+        **dict.fromkeys((*DELAYS, *DEPARTURES), 1),
         "flight_delays/feature_view": len(span(corrected, corrected + reach)),
         "flight_delays/online_features": 1,
         "flight_delays/performance": len(span(CUTOFF + DAY, corrected)),
