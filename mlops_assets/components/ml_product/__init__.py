@@ -1,12 +1,14 @@
 """The lifecycle of a product, one module a stage, in the order of the flow.
 
 declaration    what a defs.yaml may say
-product        the declaration, resolved: names, columns, the problem's functions
+product        the declaration, resolved to names, columns, functions
+problem            the rows to predict and their label, by a module or by columns
 feature_view   1   the rows to predict, with what was known at their prediction time
 training_set   2   labelled rows through the cut-off, with the versions they were made of
 training       3   one fit a family
 selection      4   the leaderboard, and the candidate
-evaluation     5   the candidate is judged: report.py by its scores, evidence.py by its rows
+evaluation     5   the candidate is judged: report.py by its scores, evidence.py by its rows,
+                   compliance.py by what it means for people and licences
 packaging      6   the Bento, built and tried
 promotion      7   the champion alias, approved by a person if asked; incumbent.py says what serves
 scoring        8   predictions, append-only
