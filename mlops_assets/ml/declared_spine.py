@@ -38,15 +38,16 @@ class Clock:
     blocks: int = 0
 
     def expressions(self) -> list[pl.Expr]:
-        """A row's `date` (local) and `prediction_time` (UTC); of a row without a time its first
-        moment."""
+        """A row's `date` (local) and `prediction_time` (UTC), of a row without a time by its day's
+        first moment."""
         if self.time:
             moment = pl.col(self.time)
             day = moment.dt.convert_time_zone(self.zone).dt.date()
             return [day.alias(DAY), (moment - self.lead).alias(PREDICTION_TIME)]
         day = block_day(self.keys, self.first, self.blocks)
-        start = day.cast(pl.Datetime("us")).dt.replace_time_zone("UTC")
-        return [day.alias(DAY), (start - self.lead).alias(PREDICTION_TIME)]
+        start = day.cast(pl.Datetime("us")).dt.replace_time_zone(self.zone, ambiguous="earliest")
+        asked = start.dt.convert_time_zone("UTC") - self.lead
+        return [day.alias(DAY), asked.alias(PREDICTION_TIME)]
 
 
 def label(
