@@ -15,13 +15,13 @@ from collections.abc import Iterator
 from dataclasses import replace
 from datetime import date, timedelta
 from pathlib import Path
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
 from benchmarks.measure import Work
 from mlops_assets.stores.lakehouse import Commit, Lakehouse
+from mlops_assets.stores.model_version import ModelVersion
 
 if TYPE_CHECKING:
     from mlops_assets.components.ml_product.product import Product
@@ -69,9 +69,9 @@ def model(folder: str, name: str) -> XGBoostModel:
     return found
 
 
-def version() -> Any:
+def version() -> ModelVersion:
     """What scoring reads of a registered version."""
-    return SimpleNamespace(version=1, tags={"threshold": "0.33", "family": "xgboost"})
+    return ModelVersion("flight_delays", 1, "", "", tags={"threshold": "0.33", "family": "xgboost"})
 
 
 # --- made once, each by `measure.in_own_process` -------------------------------------------------

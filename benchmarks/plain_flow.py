@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import date, timedelta
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import dagster as dg
@@ -34,6 +33,7 @@ from mlops_assets.ml.pictures import Curves, by_month_picture, drift_picture, ev
 from mlops_assets.ml.splits import split_by_day
 from mlops_assets.stores.bento_store import BentoStore
 from mlops_assets.stores.lakehouse import Commit, Lakehouse
+from mlops_assets.stores.model_version import ModelVersion
 
 NAME = "flight_delays"
 DAILY = {
@@ -151,7 +151,7 @@ class PlainFlow:
             model, threshold = fitted["xgboost"]
             save_model(model, Path(folder) / "model")
             tags = {"family": "xgboost", "threshold": repr(threshold)}
-            version: Any = SimpleNamespace(version=1, tags=tags)
+            version = ModelVersion(NAME, 1, "", "", tags=tags)
             files = Path(folder) / "model"
             built = self.bentos.build(
                 name=NAME, model_folder=files, contract=contract_of(product, version), labels={}
@@ -164,7 +164,7 @@ class PlainFlow:
         model, threshold = fitted["xgboost"]
         first = cutoff + timedelta(days=1)
         tags = {"threshold": repr(threshold), "family": "xgboost", "cutoff": cutoff.isoformat()}
-        version: Any = SimpleNamespace(version=1, tags=tags)
+        version = ModelVersion(NAME, 1, "", "", tags=tags)
         with self.stage("predictions"):
             view = self.lake.scan(f"{NAME}/feature_view", first=first, last=self.last).collect()
             scored = scoring.revise(scoring.score(view, model, version, product), None, product)

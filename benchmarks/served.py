@@ -10,15 +10,16 @@ import json
 from datetime import UTC, date, datetime, timedelta
 from itertools import cycle
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
+
+from mlops_assets.stores.model_version import ModelVersion
 
 ROWS = 256
 """Flights that are asked for in turn."""
 THRESHOLD = "0.33"
 UNSEEN = 20_000
 """Flights of which each is asked for once: the same ones, a microsecond later each."""
-VERSION: Any = SimpleNamespace(version=1, tags={"family": "xgboost", "threshold": THRESHOLD})
+VERSION = ModelVersion("flight_delays", 1, "", "", {"family": "xgboost", "threshold": THRESHOLD})
 
 
 def place(folder: str) -> Path:
