@@ -20,7 +20,7 @@ from benchmarks.measure import Work
 from mlops_assets.components.ml_product import drift, feature_view, performance, scoring
 from mlops_assets.components.ml_product.contract import contract_of
 from mlops_assets.components.ml_product.product import Product
-from mlops_assets.components.ml_product.report import Contender, evaluate
+from mlops_assets.components.ml_product.report import Contender, evaluate, limits_of
 from mlops_assets.components.ml_product.training_set import DAY, LABEL, labelled_rows
 from mlops_assets.components.ml_product.trial import try_out
 from mlops_assets.components.tables import function_of
@@ -143,7 +143,8 @@ class PlainFlow:
                     ("baseline", fitted[product.training.baseline]),
                 )
             )
-            report = evaluate(rows, candidate, baseline, None, product.gates)
+            limits = limits_of(product)
+            report = evaluate(rows, product.target, candidate, baseline, None, limits)
             label = rows[LABEL].to_numpy()
             evaluation_picture({c.name: Curves.of(label, c.scores) for c in (candidate, baseline)})
             by_month_picture(report.segments.filter(pl.col("segment") == "month"))
@@ -171,7 +172,7 @@ class PlainFlow:
             self.lake.append(f"{NAME}/predictions", scored, Commit(), by=DAY)
         with self.stage("performance"):
             events = self.lake.scan(product.label.table, first=first, last=self.last)
-            labels = product.module.label(events).collect()
+            labels = product.labels(events).collect()
             through = scored.filter(pl.col(DAY) <= self.labelled_through)
             self.write_days(
                 f"{NAME}/performance", performance.performance(through, labels, product)
