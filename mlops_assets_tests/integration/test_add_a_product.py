@@ -104,7 +104,7 @@ def serving(command: str, there: Path) -> Iterator[None]:
         started.communicate(timeout=60)
 
 
-@pytest.mark.slow
+@pytest.mark.year
 def test_the_page_is_followed_word_for_word(there):
     said, server = "", None
     try:

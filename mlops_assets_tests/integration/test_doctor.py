@@ -20,6 +20,7 @@ def doctor(check: str) -> tuple[int, str]:
     return result.exit_code, result.output
 
 
+@pytest.mark.year
 def test_a_daemon_that_hangs_is_noticed_from_outside(tmp_path, monkeypatch):
     home = tmp_path / "home"
     monkeypatch.setenv("MLOPS_HOME", str(home))

@@ -133,4 +133,4 @@ def test_a_bound_process_ends_when_its_parent_is_killed():
         assert child.is_running()
         parent.send_signal(signal.SIGKILL)
         parent.wait()
-        assert psutil.wait_procs([child], timeout=10)[1] == []
+        assert psutil.wait_procs([child], timeout=30)[1] == []

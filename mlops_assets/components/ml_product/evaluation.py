@@ -16,7 +16,7 @@ import polars as pl
 
 from mlops_assets.components.automation import content_changed
 from mlops_assets.components.metadata import picture, table
-from mlops_assets.components.ml_product.compliance import judge_compliance, raw_tables
+from mlops_assets.components.ml_product.compliance import judge_compliance
 from mlops_assets.components.ml_product.evidence import baseline_trained, recompute, trained
 from mlops_assets.components.ml_product.incumbent import GATE_RESULTS, incumbent, known_version
 from mlops_assets.components.ml_product.origin import described, evaluated, fitted_rows
@@ -71,7 +71,7 @@ def evaluation_asset(product: Product) -> dg.AssetsDefinition:
             judge_rows,
             judge_compliance,
             product.compliance,
-            {table: product.licences.get(table) for table in sorted(raw_tables(product))},
+            product.card.licences,
             product.request,
         ),
         kinds=["polars", "mlflow"],
