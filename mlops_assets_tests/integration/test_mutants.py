@@ -34,7 +34,7 @@ def _each() -> Iterator[object]:
         seen.add(gate)
 
 
-@pytest.mark.parametrize("name", _each())
+@pytest.mark.parametrize("name", list(_each()))
 def test_a_mutant_is_refused_by_its_gate(world, name):
     found = kill(name, world)
     assert found.refused, found
