@@ -36,6 +36,14 @@ _PLAIN = (
     str, bytes, int, float, type(None), date, time, timedelta, PurePath, re.Pattern, pl.DataType,
 )  # fmt: skip
 
+
+class Registry(dict[Any, Any]):
+    """What is declared, by name: filled as modules load, so that it is not part of any version.
+
+    What a result rests on in it is given to `code_version` by itself.
+    """
+
+
 Named = tuple[str, Any]
 """A value, and the name by which it was found."""
 
@@ -268,6 +276,8 @@ def _text(value: Any, inner: list[Any]) -> str:
     if _is_code(value):
         inner.append(value)
         return f"{value.__module__}.{value.__qualname__}"
+    if isinstance(value, Registry):
+        return "what is declared"
     if isinstance(value, dict):
         return f"{{{', '.join(f'{each(k)}: {each(v)}' for k, v in value.items())}}}"
     if isinstance(value, set | frozenset):

@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 
 from mlops_assets.components import code_version as module
-from mlops_assets.components.code_version import code_version, difference
+from mlops_assets.components.code_version import Registry, code_version, difference
 from mlops_assets.components.ml_product import packaging, trial
 from mlops_assets.components.tables import table_asset
 from mlops_assets.local import repository
@@ -294,3 +294,15 @@ def test_what_else_is_declared_in_the_process_is_no_part_of_a_bento(monkeypatch)
     before = code_version(*roots)
     monkeypatch.setitem(table_asset.TABLES, "toys/toy", None)
     assert code_version(*roots) == before
+
+
+def test_what_a_process_has_declared_is_no_part_of_a_version():
+    """Two processes that loaded other modules first find the same versions."""
+    declared = Registry()
+
+    def reads(name):
+        return declared[name]
+
+    before = code_version(reads)
+    declared["a/table"] = 3
+    assert code_version(reads) == before

@@ -17,7 +17,7 @@ import polars as pl
 from dagster._utils.warnings import suppress_dagster_warnings
 
 from mlops_assets.components.automation import content_changed
-from mlops_assets.components.code_version import code_version
+from mlops_assets.components.code_version import Registry, code_version
 from mlops_assets.components.recorded import recorded
 from mlops_assets.components.resources import LakehouseResource
 from mlops_assets.components.tables.examine import Table
@@ -36,7 +36,7 @@ from mlops_assets.stores.lakehouse import Lakehouse
 
 Compute = Callable[..., pl.LazyFrame]
 
-DEFINITIONS: dict[str, Definition] = {}
+DEFINITIONS: dict[str, Definition] = Registry()
 """Name of each declared feature table to what a product looks up in it."""
 
 

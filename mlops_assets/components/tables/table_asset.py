@@ -9,22 +9,23 @@ from typing import Any
 
 import dagster as dg
 
+from mlops_assets.components.code_version import Registry
 from mlops_assets.components.tables.examine import Table
 from mlops_assets.components.tables.quality import CHECKS
 
 ARRIVES = "arrives"
 """Tag of a raw table whose days arrive by themselves: "daily"."""
 
-TABLES: dict[str, Table] = {}
+TABLES: dict[str, Table] = Registry()
 """Name of each declared raw and feature table to its contract and checks."""
 
-DAYS_OF: dict[str, dg.DailyPartitionsDefinition] = {}
+DAYS_OF: dict[str, dg.DailyPartitionsDefinition] = Registry()
 """Name of each declared table that has days to them."""
 
-LICENCES: dict[str, str] = {}
+LICENCES: dict[str, str] = Registry()
 """Name of each declared raw table to the licence of its data, where that is stated."""
 
-SOURCES_OF: dict[str, tuple[str, ...]] = {}
+SOURCES_OF: dict[str, tuple[str, ...]] = Registry()
 """Name of each declared feature table to the tables that it is made of."""
 
 _FUNCTIONS: dict[dg.AssetKey, Callable[..., Any]] = {}
