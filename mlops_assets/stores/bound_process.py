@@ -23,6 +23,9 @@ def bound(command: Sequence[str]) -> list[str]:
 
 def _become(parent: int, command: list[str]) -> None:
     if sys.platform == "linux":
+        # What the starter ignores or blocks, a program that it starts would go on ignoring.
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
         # A parent that ended before the request sends nothing.
         if os.getppid() != parent:

@@ -114,10 +114,13 @@ def test_mlflows_database_is_there_whole_or_not_at_all(tmp_path):
 
 
 SERVES = """
+import signal
 import sys
 import subprocess
 import time
 from mlops_assets.stores.bound_process import bound
+signal.signal(signal.SIGTERM, signal.SIG_IGN)  # As a program may do that starts others.
+signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
 child = subprocess.Popen(bound([sys.executable, "-c", "import time; time.sleep(600)"]))
 print(child.pid, flush=True)
 time.sleep(600)
