@@ -7,9 +7,8 @@ CPU. Predicts on the CPU wherever it was fitted. Stored as safetensors.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from copy import deepcopy
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -26,17 +25,18 @@ from mlops_assets.ml.families.base import (
     choose_device,
     complete_params,
 )
-from mlops_assets.ml.families.encoded import EncodedModel, load_encoder_and_facts
+from mlops_assets.ml.families.encoded import load_encoder_and_facts
 from mlops_assets.ml.families.encoders import Encoder
 from mlops_assets.ml.families.torch_fit import (
+    NetworkModel,
     category_vectors,
     fit_network,
     gpu_is_there,
-    scores,
+    head_of,
     torch_set_up,
+    with_weights,
 )
 from mlops_assets.ml.families.torch_heads import Head
-from mlops_assets.ml.targets import target_from_json
 
 if TYPE_CHECKING:
     import optuna
@@ -44,36 +44,17 @@ if TYPE_CHECKING:
     from torch.nn import Module
 
 NAME = "embedding_mlp"
-_WEIGHTS_FILE = "model.safetensors"
 
 
 @dataclass(frozen=True)
-class EmbeddingMLPModel(EncodedModel):
+class EmbeddingMLPModel(NetworkModel):
     """A torch network in evaluation mode, on the CPU."""
-
-    network: Module
 
     family: ClassVar[str] = NAME
 
-    def score(self, frame: pl.DataFrame | Rows) -> np.ndarray:
-        """The chance of label 1, or of each class, or the number."""
-        head = Head.from_json(self.target, self.facts["head"])
-        return scores(self.network, head, _tensors(self.encoder, frame))
-
-    @classmethod
-    def finds_gpu(cls) -> Callable[[], bool]:
-        """What asks the library for a GPU."""
-        return gpu_is_there
-
-    def on_gpu(self) -> EmbeddingMLPModel:
-        """The model with a network of its own on the GPU."""
-        return replace(self, network=deepcopy(self.network).cuda())
-
-    def save_weights(self, folder: Path) -> None:
-        """Write the network's weights as safetensors."""
-        from safetensors.torch import save_file
-
-        save_file(self.network.state_dict(), folder / _WEIGHTS_FILE)
+    def tensors(self, frame: pl.DataFrame | Rows) -> tuple[Tensor, ...]:
+        """What the network reads."""
+        return _tensors(self.encoder, frame)
 
 
 class EmbeddingMLP:
@@ -121,22 +102,14 @@ class EmbeddingMLP:
             network = _network(encoder, head.width, values["width"], values["dropout"]).to(device)
             inputs = partial(_tensors, encoder)
             facts = fit_network(NAME, network, head, inputs, train, valid, values, options)
-        facts |= {
-            "device": str(next(network.parameters()).device),
-            "target": train.target.to_json(),
-            "head": head.to_json(),
-        }
         return EmbeddingMLPModel(encoder, facts | _shape(values), network.cpu().eval())
 
     def load(self, folder: Path) -> EmbeddingMLPModel:
         """Read what a model's `save` wrote."""
-        from safetensors.torch import load_file
-
         encoder, facts = load_encoder_and_facts(folder)
-        head = Head.from_json(target_from_json(facts["target"]), facts["head"])
-        network = _network(encoder, head.width, facts["width"], facts["dropout"])
-        network.load_state_dict(load_file(folder / _WEIGHTS_FILE))
-        return EmbeddingMLPModel(encoder, facts, network.eval())
+        outputs = head_of(facts).width
+        network = _network(encoder, outputs, facts["width"], facts["dropout"])
+        return EmbeddingMLPModel(encoder, facts, with_weights(network, folder))
 
 
 def _shape(values: Mapping[str, Any]) -> dict[str, Any]:

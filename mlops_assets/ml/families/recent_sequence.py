@@ -9,9 +9,8 @@ the CPU. Predicts on the CPU wherever it was fitted. Stored as safetensors.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from copy import deepcopy
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -28,17 +27,18 @@ from mlops_assets.ml.families.base import (
     choose_device,
     complete_params,
 )
-from mlops_assets.ml.families.encoded import EncodedModel, load_encoder_and_facts
+from mlops_assets.ml.families.encoded import load_encoder_and_facts
 from mlops_assets.ml.families.encoders import Encoder
 from mlops_assets.ml.families.torch_fit import (
+    NetworkModel,
     category_vectors,
     fit_network,
     gpu_is_there,
-    scores,
+    head_of,
     torch_set_up,
+    with_weights,
 )
 from mlops_assets.ml.families.torch_heads import Head
-from mlops_assets.ml.targets import target_from_json
 
 if TYPE_CHECKING:
     import optuna
@@ -46,37 +46,18 @@ if TYPE_CHECKING:
     from torch.nn import Module
 
 NAME = "recent_sequence"
-_WEIGHTS_FILE = "model.safetensors"
 _SHAPE = ("series", "windows", "width", "dropout")
 
 
 @dataclass(frozen=True)
-class RecentSequenceModel(EncodedModel):
+class RecentSequenceModel(NetworkModel):
     """A torch network in evaluation mode, on the CPU."""
-
-    network: Module
 
     family: ClassVar[str] = NAME
 
-    def score(self, frame: pl.DataFrame | Rows) -> np.ndarray:
-        """The number that is expected."""
-        head = Head.from_json(self.target, self.facts["head"])
-        return scores(self.network, head, _tensors(self.encoder, self.facts, frame))
-
-    @classmethod
-    def finds_gpu(cls) -> Callable[[], bool]:
-        """What asks the library for a GPU."""
-        return gpu_is_there
-
-    def on_gpu(self) -> RecentSequenceModel:
-        """The model with a network of its own on the GPU."""
-        return replace(self, network=deepcopy(self.network).cuda())
-
-    def save_weights(self, folder: Path) -> None:
-        """Write the network's weights as safetensors."""
-        from safetensors.torch import save_file
-
-        save_file(self.network.state_dict(), folder / _WEIGHTS_FILE)
+    def tensors(self, frame: pl.DataFrame | Rows) -> tuple[Tensor, ...]:
+        """What the network reads."""
+        return _tensors(self.encoder, self.facts, frame)
 
 
 class RecentSequence:
@@ -136,22 +117,14 @@ class RecentSequence:
             network = _network(encoder, head.width, shape).to(device)
             inputs = partial(_tensors, encoder, shape)
             facts = fit_network(NAME, network, head, inputs, train, valid, values, options)
-        facts |= {
-            "device": str(next(network.parameters()).device),
-            "target": train.target.to_json(),
-            "head": head.to_json(),
-        }
         return RecentSequenceModel(encoder, facts | shape, network.cpu().eval())
 
     def load(self, folder: Path) -> RecentSequenceModel:
         """Read what a model's `save` wrote."""
-        from safetensors.torch import load_file
-
         encoder, facts = load_encoder_and_facts(folder)
-        head = Head.from_json(target_from_json(facts["target"]), facts["head"])
-        network = _network(encoder, head.width, facts)
-        network.load_state_dict(load_file(folder / _WEIGHTS_FILE))
-        return RecentSequenceModel(encoder, facts, network.eval())
+        outputs = head_of(facts).width
+        network = _network(encoder, outputs, facts)
+        return RecentSequenceModel(encoder, facts, with_weights(network, folder))
 
 
 def _names(shape: Mapping[str, Any]) -> list[list[str]]:

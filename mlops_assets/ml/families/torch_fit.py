@@ -1,4 +1,4 @@
-"""What the torch families share: vectors of categories, and a fit that keeps its best epoch.
+"""What the torch families share: vectors of categories, a fit that keeps its best epoch, a model.
 
 A network takes tensors of as many rows and gives outputs, shape (rows, outputs), which a `Head`
 turns into a loss and into scores. The same seed gives the same weights on the CPU.
@@ -6,16 +6,22 @@ turns into a loss and into scores. The same seed gives the same weights on the C
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
-from typing import TYPE_CHECKING, Any
+from copy import deepcopy
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import polars as pl
 
 from mlops_assets.ml.families.base import FitOptions, Labelled, Rows
+from mlops_assets.ml.families.encoded import EncodedModel
 from mlops_assets.ml.families.encoders import Encoder
 from mlops_assets.ml.families.torch_heads import Head
+from mlops_assets.ml.targets import target_from_json
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -23,6 +29,7 @@ if TYPE_CHECKING:
 
     Inputs = Callable[[pl.DataFrame | Rows], tuple[Tensor, ...]]
 
+_WEIGHTS_FILE = "model.safetensors"
 _PREDICT_ROWS = 65_536
 _WIDEST_EMBEDDING = 16
 # Levels hidden while fitting, so that the vector of the unknown level is learned from all of them.
@@ -104,7 +111,8 @@ def fit_network(
         options: `on_progress` is told each epoch.
 
     Returns:
-        Facts of the fit: `epochs`, and `valid_loss` where there is `valid`.
+        Facts of the fit: `epochs`, `valid_loss` where there is `valid`, and what `NetworkModel`
+        reads: device, target, head.
 
     Raises:
         ArithmeticError: the loss is no finite number.
@@ -132,7 +140,56 @@ def fit_network(
         if judged is not None and epoch - best_epoch >= values["patience"]:
             break
     network.load_state_dict(best_weights)
-    return {"epochs": best_epoch} | ({} if judged is None else {"valid_loss": best_loss})
+    return {
+        "epochs": best_epoch,
+        **({} if judged is None else {"valid_loss": best_loss}),
+        "device": str(next(network.parameters()).device),
+        "target": train.target.to_json(),
+        "head": head.to_json(),
+    }
+
+
+@dataclass(frozen=True)
+class NetworkModel(EncodedModel):
+    """A torch network in evaluation mode, on the CPU; a family says which tensors it reads."""
+
+    network: Module
+
+    @abstractmethod
+    def tensors(self, frame: pl.DataFrame | Rows) -> tuple[Tensor, ...]:
+        """What the network reads of a frame."""
+
+    def score(self, frame: pl.DataFrame | Rows) -> np.ndarray:
+        """The chance of label 1, or of each class, or the number."""
+        return scores(self.network, head_of(self.facts), self.tensors(frame))
+
+    @classmethod
+    def finds_gpu(cls) -> Callable[[], bool]:
+        """What asks the library for a GPU."""
+        return gpu_is_there
+
+    def on_gpu(self) -> Self:
+        """The model with a network of its own on the GPU."""
+        return replace(self, network=deepcopy(self.network).cuda())
+
+    def save_weights(self, folder: Path) -> None:
+        """Write the network's weights as safetensors."""
+        from safetensors.torch import save_file
+
+        save_file(self.network.state_dict(), folder / _WEIGHTS_FILE)
+
+
+def head_of(facts: Mapping[str, Any]) -> Head:
+    """The head that a fit's facts describe."""
+    return Head.from_json(target_from_json(facts["target"]), facts["head"])
+
+
+def with_weights(network: Module, folder: Path) -> Module:
+    """The network with the weights that `NetworkModel.save_weights` wrote, in evaluation mode."""
+    from safetensors.torch import load_file
+
+    network.load_state_dict(load_file(folder / _WEIGHTS_FILE))
+    return network.eval()
 
 
 def scores(network: Module, head: Head, tensors: tuple[Tensor, ...]) -> np.ndarray:
