@@ -44,6 +44,7 @@ _NOT_FAMILIES = frozenset(
         "base",
         "encoded",
         "encoders",
+        "linear",
         "skops_archive",
         "torch_fit",
         "torch_heads",

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache, cached_property
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 _ENCODER_FILE = "encoder.json"
 _FACTS_FILE = "facts.json"
+_ARRAYS_FILE = "model.safetensors"
 _MANY_ROWS = 4096
 
 
@@ -120,6 +121,20 @@ def load_encoder_and_facts(folder: Path) -> tuple[Encoder, dict[str, Any]]:
     """Read what `EncodedModel.save` wrote beside the weights."""
     encoder = Encoder.from_json(json.loads((folder / _ENCODER_FILE).read_text()))
     return encoder, json.loads((folder / _FACTS_FILE).read_text())
+
+
+def save_arrays(folder: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """Write a model's weights as safetensors."""
+    from safetensors.numpy import save_file
+
+    save_file(dict(arrays), folder / _ARRAYS_FILE)
+
+
+def load_arrays(folder: Path) -> dict[str, np.ndarray]:
+    """Read what `save_arrays` wrote."""
+    from safetensors.numpy import load_file
+
+    return load_file(folder / _ARRAYS_FILE)
 
 
 @contextmanager

@@ -26,14 +26,18 @@ from mlops_assets.ml.families.base import (
     choose_device,
     complete_params,
 )
-from mlops_assets.ml.families.encoded import EncodedModel, load_encoder_and_facts
+from mlops_assets.ml.families.encoded import (
+    EncodedModel,
+    load_arrays,
+    load_encoder_and_facts,
+    save_arrays,
+)
 from mlops_assets.ml.families.encoders import MISSING_CODE, Encoder
 
 if TYPE_CHECKING:
     import optuna
 
 NAME = "group_mean"
-_WEIGHTS_FILE = "model.safetensors"
 _MEAN = "__mean"
 
 
@@ -64,9 +68,7 @@ class GroupMeanModel(EncodedModel):
 
     def save_weights(self, folder: Path) -> None:
         """Write the groups as safetensors."""
-        from safetensors.numpy import save_file
-
-        save_file({str(n): table for n, table in enumerate(self.means)}, folder / _WEIGHTS_FILE)
+        save_arrays(folder, {str(n): table for n, table in enumerate(self.means)})
 
 
 class GroupMean:
@@ -121,10 +123,8 @@ class GroupMean:
 
     def load(self, folder: Path) -> GroupMeanModel:
         """Read what a model's `save` wrote."""
-        from safetensors.numpy import load_file
-
         encoder, facts = load_encoder_and_facts(folder)
-        weights = load_file(folder / _WEIGHTS_FILE)
+        weights = load_arrays(folder)
         return GroupMeanModel(encoder, facts, [weights[str(n)] for n in range(len(weights))])
 
 

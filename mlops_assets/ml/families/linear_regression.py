@@ -22,41 +22,26 @@ from mlops_assets.ml.families.base import (
     choose_device,
     complete_params,
 )
-from mlops_assets.ml.families.encoded import EncodedModel, load_encoder_and_facts
+from mlops_assets.ml.families.encoded import load_arrays, load_encoder_and_facts
 from mlops_assets.ml.families.encoders import Encoder
+from mlops_assets.ml.families.linear import LinearModel
 
 if TYPE_CHECKING:
     import optuna
 
 NAME = "linear_regression"
-_WEIGHTS_FILE = "model.safetensors"
 
 
 @dataclass(frozen=True)
-class LinearRegressionModel(EncodedModel):
-    """A linear model.
-
-    Attributes:
-        coefficients: per unit of each column of the design matrix, shape (design columns,).
-        intercept: where all of them are zero, shape (1,).
-    """
-
-    coefficients: np.ndarray
-    intercept: np.ndarray
+class LinearRegressionModel(LinearModel):
+    """A linear model."""
 
     family: ClassVar[str] = NAME
 
     def score(self, frame: pl.DataFrame | Rows) -> np.ndarray:
         """The number; of a count, at least 0."""
-        found = self.encoder.design(frame) @ self.coefficients + self.intercept
+        found = self.margin(frame)
         return np.maximum(found, 0.0) if self.target.metric == "poisson_deviance" else found
-
-    def save_weights(self, folder: Path) -> None:
-        """Write the coefficients as safetensors."""
-        from safetensors.numpy import save_file
-
-        weights = {"coefficients": self.coefficients, "intercept": self.intercept}
-        save_file(weights, folder / _WEIGHTS_FILE)
 
 
 class LinearRegression:
@@ -98,12 +83,8 @@ class LinearRegression:
 
     def load(self, folder: Path) -> LinearRegressionModel:
         """Read what a model's `save` wrote."""
-        from safetensors.numpy import load_file
-
-        weights = load_file(folder / _WEIGHTS_FILE)
-        return LinearRegressionModel(
-            *load_encoder_and_facts(folder), weights["coefficients"], weights["intercept"]
-        )
+        encoder, facts = load_encoder_and_facts(folder)
+        return LinearRegressionModel(encoder, facts, **load_arrays(folder))
 
 
 FAMILY = LinearRegression()

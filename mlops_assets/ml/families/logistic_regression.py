@@ -6,7 +6,6 @@ null and unseen levels together one more. Fitted by scikit-learn, stored as its 
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,28 +23,19 @@ from mlops_assets.ml.families.base import (
     choose_device,
     complete_params,
 )
-from mlops_assets.ml.families.encoded import EncodedModel, load_encoder_and_facts
+from mlops_assets.ml.families.encoded import load_arrays, load_encoder_and_facts
 from mlops_assets.ml.families.encoders import Encoder
+from mlops_assets.ml.families.linear import LinearModel, fit_to_convergence
 
 if TYPE_CHECKING:
     import optuna
 
 NAME = "logistic_regression"
-_WEIGHTS_FILE = "model.safetensors"
 
 
 @dataclass(frozen=True)
-class LogisticRegressionModel(EncodedModel):
-    """A linear log-odds model.
-
-    Attributes:
-        coefficients: per unit of each column of the design matrix, shape (1, design columns), or
-            a row for each of several classes.
-        intercept: log-odds where all of them are zero, shape (1,), or one for each class.
-    """
-
-    coefficients: np.ndarray
-    intercept: np.ndarray
+class LogisticRegressionModel(LinearModel):
+    """A linear log-odds model; of several classes a row of coefficients each."""
 
     family: ClassVar[str] = NAME
 
@@ -53,15 +43,8 @@ class LogisticRegressionModel(EncodedModel):
         """The chance of label 1, or of each class."""
         from scipy.special import expit, softmax
 
-        odds = self.encoder.design(frame) @ self.coefficients.T + self.intercept
+        odds = self.margin(frame)
         return expit(odds[:, 0]) if odds.shape[1] == 1 else softmax(odds, axis=1)
-
-    def save_weights(self, folder: Path) -> None:
-        """Write the coefficients as safetensors."""
-        from safetensors.numpy import save_file
-
-        weights = {"coefficients": self.coefficients, "intercept": self.intercept}
-        save_file(weights, folder / _WEIGHTS_FILE)
 
 
 class LogisticRegression:
@@ -87,9 +70,7 @@ class LogisticRegression:
         options: FitOptions,
     ) -> LogisticRegressionModel:
         """Fit on `train` to convergence; `valid` is not read."""
-        from sklearn.exceptions import ConvergenceWarning
         from sklearn.linear_model import LogisticRegression as Estimator
-        from threadpoolctl import threadpool_limits
 
         values = complete_params(self, params)
         check_fit(self, train)
@@ -97,30 +78,18 @@ class LogisticRegression:
         encoder = Encoder.fit(train.frame, columns)
         most = values["most_iterations"]
         estimator = Estimator(C=values["inverse_penalty"], max_iter=most)
-        with threadpool_limits(options.threads), warnings.catch_warnings():
-            # Reported in the description: short of convergence it is still a model.
-            warnings.simplefilter("ignore", ConvergenceWarning)
-            estimator.fit(encoder.design(train.frame), train.label)
-        iterations = int(estimator.n_iter_[0])
-        facts = {
-            "iterations": iterations,
-            "converged": iterations < most,
-            "device": device,
-            "target": train.target.to_json(),
-        }
-        options.tell(f"{NAME}: {iterations} iterations")
+        design = encoder.design(train.frame)
+        facts = fit_to_convergence(estimator, design, train.label, most, options.threads)
+        options.tell(f"{NAME}: {facts['iterations']} iterations")
+        facts |= {"device": device, "target": train.target.to_json()}
         return LogisticRegressionModel(
             encoder, facts, estimator.coef_.copy(), estimator.intercept_.copy()
         )
 
     def load(self, folder: Path) -> LogisticRegressionModel:
         """Read what a model's `save` wrote."""
-        from safetensors.numpy import load_file
-
-        weights = load_file(folder / _WEIGHTS_FILE)
-        return LogisticRegressionModel(
-            *load_encoder_and_facts(folder), weights["coefficients"], weights["intercept"]
-        )
+        encoder, facts = load_encoder_and_facts(folder)
+        return LogisticRegressionModel(encoder, facts, **load_arrays(folder))
 
 
 FAMILY = LogisticRegression()

@@ -7,7 +7,6 @@ Wedderburn, "Generalized Linear Models" (1972).
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,50 +24,39 @@ from mlops_assets.ml.families.base import (
     choose_device,
     complete_params,
 )
-from mlops_assets.ml.families.encoded import EncodedModel, load_encoder_and_facts
+from mlops_assets.ml.families.encoded import load_arrays, load_encoder_and_facts, save_arrays
 from mlops_assets.ml.families.encoders import Encoder
+from mlops_assets.ml.families.linear import LinearModel, fit_to_convergence
 
 if TYPE_CHECKING:
     import optuna
 
 NAME = "poisson_regression"
-_WEIGHTS_FILE = "model.safetensors"
 _MOST_FOR_NEWTON = 1_000
 """Columns up to which a Newton step is cheap; overlapping windows take L-BFGS hundreds of steps."""
 
 
 @dataclass(frozen=True)
-class PoissonRegressionModel(EncodedModel):
+class PoissonRegressionModel(LinearModel):
     """A log-linear model.
 
     Attributes:
-        coefficients: per unit of each column of the design matrix, shape (design columns,).
-        intercept: log of the count where all of them are zero, shape (1,).
         ceiling: greatest label of the training rows, shape (1,); no row is expected to have more,
             since what lies beyond all that was seen grows by a power.
     """
 
-    coefficients: np.ndarray
-    intercept: np.ndarray
     ceiling: np.ndarray
 
     family: ClassVar[str] = NAME
 
     def score(self, frame: pl.DataFrame | Rows) -> np.ndarray:
         """The expected count."""
-        logs = self.encoder.design(frame) @ self.coefficients + self.intercept
-        return np.exp(np.minimum(logs, np.log(self.ceiling)))
+        return np.exp(np.minimum(self.margin(frame), np.log(self.ceiling)))
 
     def save_weights(self, folder: Path) -> None:
-        """Write the coefficients as safetensors."""
-        from safetensors.numpy import save_file
-
-        weights = {
-            "coefficients": self.coefficients,
-            "intercept": self.intercept,
-            "ceiling": self.ceiling,
-        }
-        save_file(weights, folder / _WEIGHTS_FILE)
+        """Write the coefficients and the ceiling as safetensors."""
+        weights = {"coefficients": self.coefficients, "intercept": self.intercept}
+        save_arrays(folder, weights | {"ceiling": self.ceiling})
 
 
 class PoissonRegression:
@@ -98,9 +86,7 @@ class PoissonRegression:
         Raises:
             ValueError: a label below 0 too, which is no count.
         """
-        from sklearn.exceptions import ConvergenceWarning
         from sklearn.linear_model import PoissonRegressor
-        from threadpoolctl import threadpool_limits
 
         values = complete_params(self, params)
         check_fit(self, train)
@@ -111,28 +97,16 @@ class PoissonRegression:
         design, most = encoder.design(train.frame), values["most_iterations"]
         solver = "newton-cholesky" if design.shape[1] <= _MOST_FOR_NEWTON else "lbfgs"
         estimator = PoissonRegressor(alpha=values["penalty"], max_iter=most, solver=solver)
-        with threadpool_limits(options.threads), warnings.catch_warnings():
-            # Reported in the description: short of convergence it is still a model.
-            warnings.simplefilter("ignore", ConvergenceWarning)
-            estimator.fit(design, train.label)
-        iterations = int(estimator.n_iter_)
-        facts = {
-            "iterations": iterations,
-            "converged": iterations < most,
-            "device": device,
-            "target": train.target.to_json(),
-        }
-        options.tell(f"{NAME}: {iterations} iterations")
+        facts = fit_to_convergence(estimator, design, train.label, most, options.threads)
+        options.tell(f"{NAME}: {facts['iterations']} iterations")
+        facts |= {"device": device, "target": train.target.to_json()}
         intercept, ceiling = np.array([estimator.intercept_]), np.array([train.label.max()])
         return PoissonRegressionModel(encoder, facts, estimator.coef_.copy(), intercept, ceiling)
 
     def load(self, folder: Path) -> PoissonRegressionModel:
         """Read what a model's `save` wrote."""
-        from safetensors.numpy import load_file
-
-        weights = load_file(folder / _WEIGHTS_FILE)
         encoder, facts = load_encoder_and_facts(folder)
-        return PoissonRegressionModel(encoder, facts, **weights)
+        return PoissonRegressionModel(encoder, facts, **load_arrays(folder))
 
 
 FAMILY = PoissonRegression()
