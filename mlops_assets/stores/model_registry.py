@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion as MlflowVersion
 
     from mlops_assets.ml.families import FeatureColumns, Model
-    from mlops_assets.ml.targets import Target
 
 __all__ = [
     "CHAMPION",
@@ -277,13 +276,6 @@ class ModelRegistry:
                 self._loaded.pop(next(iter(self._loaded)))
             self._loaded[version.digest] = load_model(folder)
         return self._loaded[version.digest]
-
-    def target(self, version: ModelVersion) -> Target:
-        """Return what the model predicts. Errors as in `download`."""
-        from mlops_assets.ml.families import read_manifest
-        from mlops_assets.ml.targets import target_from_json
-
-        return target_from_json(read_manifest(self.download(version))["target"])
 
     def columns(self, version: ModelVersion) -> FeatureColumns:
         """Return the columns that the model reads. Errors as in `download`."""

@@ -47,6 +47,7 @@ from mlops_assets.ml.row_gates import (
     same_schema,
     untouched_rows,
 )
+from mlops_assets.ml.targets import Target
 from mlops_assets.stores.content import combine, content_hash
 from mlops_assets.stores.lakehouse import Commit, Lakehouse
 from mlops_assets.stores.model_registry import DigestMismatch, ModelRegistry, ModelVersion
@@ -94,9 +95,9 @@ def evaluation_asset(product: Product) -> dg.AssetsDefinition:
         version = known_version(store, models, product.name, record["model_version"])
         present = rival(store, models, product, version)
         rows = judged_rows(store, product, version, present)
-        target = models.target(version)
+        target = models.load(version).target
         candidate = _candidate(models, version, rows)
-        baseline = _baseline(store, models, product, version, record, rows)
+        baseline = _baseline(store, models, product, version, target, record, rows)
         champion = contender(models, present, "champion", rows) if present else None
         report = evaluate(
             rows, target, candidate, baseline, champion, limits_of(product), product.segments
@@ -107,8 +108,10 @@ def evaluation_asset(product: Product) -> dg.AssetsDefinition:
             *judge_compliance(store, product, target, rows, candidate.scores),
         ]
         write_outcomes(store, product, version, outcomes, context.run.run_id, NAME)
-        metadata = _publish(store, models, product, version, rows, report, context.run.run_id,
-                            [c for c in (candidate, baseline, champion) if c])  # fmt: skip
+        contenders = [c for c in (candidate, baseline, champion) if c]
+        run_id = context.run.run_id
+        metadata = _publish(store, models, product, version, target, rows, report, run_id,
+                            contenders)  # fmt: skip
         data_version = combine(
             candidate=version.digest,
             rows=content_hash(rows),
@@ -266,6 +269,7 @@ def _baseline(
     models: ModelRegistry,
     product: Product,
     version: ModelVersion,
+    target: Target,
     record: dict[str, Any],
     rows: pl.DataFrame,
 ) -> Contender:
@@ -273,7 +277,6 @@ def _baseline(
     run_id = record["baseline_run"]
     threshold = threshold_of(models.run_param(run_id, "threshold"))
     if record.get("role") == "baseline":
-        target = models.target(version)
         known = fitted_rows(store, product, version).select(LABEL).collect()[LABEL]
         scores, name = target.constant(target.encode(known), rows.height)
         says = f"that of {name}, as the candidate is the baseline"
@@ -287,6 +290,7 @@ def _publish(
     models: ModelRegistry,
     product: Product,
     version: ModelVersion,
+    target: Target,
     rows: pl.DataFrame,
     report: Report,
     run_id: str,
@@ -307,7 +311,6 @@ def _publish(
     commit = Commit(run_id=run_id)
     store.overwrite(product.table(NAME), summary.with_columns(made_by), commit)
     store.overwrite(product.table(SEGMENTS), report.segments.with_columns(made_by), commit)
-    target = models.target(version)
     pictures = evaluation_pictures(
         target, rows[LABEL], {c.name: c.scores for c in contenders}, report.segments
     )

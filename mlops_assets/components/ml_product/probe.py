@@ -86,7 +86,7 @@ def _probe(
         return None, 0, days, f"{days} labelled days since the champion's cut-off are too few"
     if before[DAY].max() <= through:  # type: ignore[operator]
         return None, 0, days, f"a probe without the days from {first} on sees nothing new"
-    target = models.target(champion)
+    target = models.load(champion).target
     scores = _fitted(models, product, champion, before).predict(judged)
     gain = target.gain(
         judged[LABEL], scores, models.load(champion).predict(judged), judged[DAY], repetitions=500
@@ -106,7 +106,7 @@ def _fitted(
     last: Any = rows[DAY].max()
     parts = split_by_day(rows[DAY].to_numpy(), last, settings.validation_days)
     # With the champion's classes, so that both can be compared.
-    target = models.target(champion)
+    target = models.load(champion).target
     train, valid = (labelled(target, rows.filter(mask)) for mask in parts)
     options = FitOptions(settings.seed, settings.threads, settings.device)
     params = frozen_params(models, champion, chosen)

@@ -146,7 +146,7 @@ def _fitted(
     stopped = {name: value for name, value in facts.items() if name in params}
     options = FitOptions(settings.seed, settings.threads, settings.device)
     # With the classes that the evaluated one knows: a version of others would be another model.
-    own = labelled(models.target(first), rows)
+    own = labelled(models.load(first).target, rows)
     return chosen.fit(own, None, product.columns, params | stopped, options)
 
 
@@ -196,7 +196,7 @@ def judge(
         same_schema(models.columns(version), product.columns),
         known_in_time(recompute(store, models, product, version, rows), rows.height),
         sound_scores(
-            models.load(version).predict(rows), rows[LABEL], target=models.target(version)
+            models.load(version).predict(rows), rows[LABEL], target=models.load(version).target
         ),
     ]
     found = _evaluated_gates(store, product, first) | {o.name: o for o in own}
