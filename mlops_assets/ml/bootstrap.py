@@ -145,10 +145,13 @@ def paired_gain(
     """
     truth, new = check_scores(label, p_new)
     _, old = check_scores(label, p_old)
+    if metric == "log_loss":
+        return gain_in_loss(
+            log_losses(truth, new), log_losses(truth, old), block,
+            repetitions=repetitions, seed=seed, level=level,
+        )  # fmt: skip
     day = block_numbers(block, truth.size)
     draws = block_draws(day, repetitions, seed)
-    if metric == "log_loss":
-        return _mean_interval(log_losses(truth, old) - log_losses(truth, new), day, draws, level)
     if metric != "auc":
         raise ValueError(f"metric is {metric!r}, expected log_loss or auc")
     check_both_classes(truth, new)
