@@ -29,6 +29,7 @@ from mlops_assets.components.ml_product.quiet import quiet_through
 from mlops_assets.components.ml_product.retrain_case import carried_out, decisions, open_row
 from mlops_assets.components.run_workers import end_abandoned
 from mlops_assets.local import prepare, repository
+from mlops_assets.ml.periods import DAYS
 from mlops_assets.stores.lakehouse import Lakehouse
 from mlops_assets.stores.model_registry import ModelRegistry
 
@@ -162,6 +163,10 @@ def open_walk(walk: Walk, home: Path) -> Walked:
         raise WalkRefused(f"no product {walk.product!r}; there are {', '.join(products)}")
     declared = tree.load_component(walk.product)
     assert isinstance(declared, MLProduct)
+    if (every := declared.product(walk.product).periods) != DAYS:
+        raise WalkRefused(
+            f"{walk.product} comes in {every}; a walk goes by days, as products with daily rows do"
+        )
     if declared.task != "binary":
         raise WalkRefused(
             f"{walk.product} is a {declared.task} product; a walk compares log loss and AUC, which"

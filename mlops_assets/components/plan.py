@@ -150,7 +150,7 @@ class _Planning:
             wanted: Set[Partition] = {None}
             if definition is not None:
                 every = self._keys_of(node.key)
-                read = partitions_read(dep, partition)
+                read = partitions_read(spec.key, dep, partition)
                 wanted = every & (every if read is None else set(read))
             if coming & wanted:
                 pending.append(name)

@@ -11,8 +11,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import date, timedelta
-from functools import lru_cache, partial
+from functools import partial
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -20,6 +19,7 @@ import dagster as dg
 from dagster._core.definitions.assets.graph.base_asset_graph import BaseAssetGraph
 
 from mlops_assets.components.code_version import difference
+from mlops_assets.components.periods import partitions_around
 from mlops_assets.stores.content import combine
 
 INPUTS = "inputs"
@@ -102,7 +102,8 @@ class Provenance:
             known = self._known.get(dep.asset_key)
             there = known.partitions if known else {}
             at = partial(_version_at, there, before)
-            found["/".join(dep.asset_key.path)] = _content(dep, partition, there, at)
+            content = _content(spec.key, dep, partition, there, at)
+            found["/".join(dep.asset_key.path)] = content
         if before is None:
             self._now[(spec.key, partition)] = found
         return found
@@ -181,9 +182,9 @@ def contents_now(
     """What the inputs of partitions are now, asked of the instance without their history."""
     found: dict[Partition, Contents] = {partition: {} for partition in partitions}
     for dep in spec.deps:
-        there = _versions_there(instance, dep, partitions)
+        there = _versions_there(instance, spec.key, dep, partitions)
         for partition in partitions:
-            content = _content(dep, partition, there, there.get)
+            content = _content(spec.key, dep, partition, there, there.get)
             found[partition]["/".join(dep.asset_key.path)] = content
     return found
 
@@ -202,14 +203,17 @@ def newest_data_version(instance: dg.DagsterInstance, key: dg.AssetKey) -> str |
 
 
 def _versions_there(
-    instance: dg.DagsterInstance, dep: dg.AssetDep, partitions: Sequence[Partition]
+    instance: dg.DagsterInstance,
+    reader: dg.AssetKey,
+    dep: dg.AssetDep,
+    partitions: Sequence[Partition],
 ) -> dict[Partition, str]:
     newest = instance.get_latest_materialization_event(dep.asset_key)
     if newest is None or newest.asset_materialization is None:
         return {}
     if newest.asset_materialization.partition is None:
         return {None: (newest.asset_materialization.tags or {}).get(_DATA_VERSION, "")}
-    read = [partitions_read(dep, partition) for partition in partitions]
+    read = [partitions_read(reader, dep, partition) for partition in partitions]
     wanted = None if None in read else sorted({p for names in read for p in names or () if p})
     tags = instance.event_log_storage.get_latest_tags_by_partition(
         dep.asset_key, dg.DagsterEventType.ASSET_MATERIALIZATION, [_DATA_VERSION], wanted
@@ -218,13 +222,14 @@ def _versions_there(
 
 
 def _content(
+    reader: dg.AssetKey,
     dep: dg.AssetDep,
     partition: Partition,
     there: Collection[Partition],
     version: Callable[[Partition], str | None],
 ) -> str:
     """What a partition reads of one input, as 16 hex digits; empty where nothing is there."""
-    names = [None] if None in there else partitions_read(dep, partition)
+    names = [None] if None in there else partitions_read(reader, dep, partition)
     found = {
         name or "": each
         for name in (sorted(there, key=str) if names is None else names)
@@ -242,7 +247,9 @@ def _version_at(
     return history[-1].data_version if history else None
 
 
-def partitions_read(dep: dg.AssetDep, partition: Partition) -> Sequence[Partition] | None:
+def partitions_read(
+    reader: dg.AssetKey, dep: dg.AssetDep, partition: Partition
+) -> Sequence[Partition] | None:
     """Partitions of an input, which has some, that a partition reads; None for all there are."""
     mapping = dep.partition_mapping
     if isinstance(mapping, dg.SpecificPartitionsPartitionMapping):
@@ -250,14 +257,9 @@ def partitions_read(dep: dg.AssetDep, partition: Partition) -> Sequence[Partitio
     if partition is None:
         return None
     if isinstance(mapping, dg.TimeWindowPartitionMapping):
-        return _days_around(partition, mapping.start_offset, mapping.end_offset)
-    return [partition]
-
-
-@lru_cache(maxsize=100_000)
-def _days_around(day: str, first: int, last: int) -> tuple[str, ...]:
-    middle = date.fromisoformat(day)
-    return tuple((middle + timedelta(days=n)).isoformat() for n in range(first, last + 1))
+        off = mapping.start_offset, mapping.end_offset
+        return partitions_around(reader, dep.asset_key, partition, *off)
+    return partitions_around(reader, dep.asset_key, partition, 0, 0)
 
 
 def _pages(fetch: Any, key: dg.AssetKey, after: int) -> Iterable[dg.EventLogRecord]:

@@ -12,6 +12,7 @@ from datetime import date, timedelta
 import polars as pl
 
 from mlops_assets.ml.blocks import block_day
+from mlops_assets.ml.periods import DAYS, Periods
 from mlops_assets.ml.point_in_time import PREDICTION_TIME
 
 DAY = "date"
@@ -25,6 +26,7 @@ class Clock:
         time: column (UTC) of the moment that the row speaks of; empty for a table without one.
         lead: time between the prediction and that moment.
         zone: of the days.
+        periods: of which its `date` is one; days, where nothing else is said.
         keys: of a row without a time: the columns that its day is a hash of.
         first: of a table without a time: its first day.
         blocks: of a table without a time: how many days there are.
@@ -33,17 +35,21 @@ class Clock:
     time: str
     lead: timedelta
     zone: str
+    periods: Periods = DAYS
     keys: tuple[str, ...] = ()
     first: date = date(2000, 1, 1)
     blocks: int = 0
 
     def expressions(self) -> list[pl.Expr]:
-        """A row's `date` (local) and `prediction_time` (UTC), of a row without a time by its day's
-        first moment."""
+        """A row's `date` (its period, local) and `prediction_time` (UTC), of a row without a time
+        by its day's first moment."""
         if self.time:
             moment = pl.col(self.time)
             day = moment.dt.convert_time_zone(self.zone).dt.date()
-            return [day.alias(DAY), (moment - self.lead).alias(PREDICTION_TIME)]
+            return [
+                self.periods.column(day).alias(DAY),
+                (moment - self.lead).alias(PREDICTION_TIME),
+            ]
         day = block_day(self.keys, self.first, self.blocks)
         start = day.cast(pl.Datetime("us")).dt.replace_time_zone(self.zone, ambiguous="earliest")
         asked = start.dt.convert_time_zone("UTC") - self.lead

@@ -44,13 +44,17 @@ class Recomputed:
     differing: Mapping[str, int]
 
 
-def enough_rows(rows: int, days: int, min_rows: int, min_days: int) -> GateOutcome:
-    """Pass where there is enough to judge by; no rows or no days never suffice.
+def enough_rows(
+    rows: int, days: int, min_rows: int, min_days: int, every: str = "days"
+) -> GateOutcome:
+    """Pass where there is enough to judge by; no rows or no days (`every`) never suffice.
 
     The outcome's value is the rows, or the days where only they are too few.
     """
     rows_suffice, days_suffice = rows >= max(min_rows, 1), days >= max(min_days, 1)
-    detail = f"{rows} rows on {days} days, expected at least {min_rows} rows on {min_days} days"
+    detail = (
+        f"{rows} rows on {days} {every}, expected at least {min_rows} rows on {min_days} {every}"
+    )
     if not rows:
         detail += "; wait for labels after the cut-off, or cut off earlier"
     value, limit = (days, min_days) if rows_suffice and not days_suffice else (rows, min_rows)

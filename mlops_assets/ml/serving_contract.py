@@ -18,6 +18,7 @@ import polars as pl
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from mlops_assets.ml.declared_spine import Clock
+from mlops_assets.ml.periods import Every, Periods
 from mlops_assets.ml.point_in_time import Definition, Latest, Trailing
 
 _OF_A_VERSION = {"model_version", "threshold"}
@@ -90,6 +91,8 @@ class ClockOfRows(_Part):
     time: str
     lead_us: int
     zone: str
+    every: Every = "day"
+    weekday: int = 0
     keys: tuple[str, ...] = ()
     first: date
     blocks: int = 0
@@ -97,14 +100,16 @@ class ClockOfRows(_Part):
     def clock(self) -> Clock:
         """The clock itself."""
         lead = timedelta(microseconds=self.lead_us)
-        return Clock(self.time, lead, self.zone, self.keys, self.first, self.blocks)
+        periods = Periods(self.every, self.weekday)
+        return Clock(self.time, lead, self.zone, periods, self.keys, self.first, self.blocks)
 
 
 def clock_of_rows(clock: Clock) -> ClockOfRows:
     """A clock, ready for a contract."""
     return ClockOfRows(
-        time=clock.time, lead_us=_us(clock.lead), zone=clock.zone, keys=clock.keys,
-        first=clock.first, blocks=clock.blocks,
+        time=clock.time, lead_us=_us(clock.lead), zone=clock.zone,
+        every=clock.periods.every, weekday=clock.periods.weekday,
+        keys=clock.keys, first=clock.first, blocks=clock.blocks,
     )  # fmt: skip
 
 

@@ -8,14 +8,15 @@ other days nor the other signals. No signal decides anything: seasons always dri
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import date, timedelta
 from functools import partial
 
 import polars as pl
 
 from mlops_assets.ml.bootstrap import Interval, block_mean
+from mlops_assets.ml.periods import DAYS, Periods
 
 _DAILY = {"date": pl.Date, "value": pl.Float64, "fired": pl.Boolean}
 
@@ -44,7 +45,8 @@ class Watch:
     """Which days are looked at, and how often a daily signal must fire among them.
 
     It counts when it fired on at least `fired` of the `of` calendar days that end on any day from
-    `first` to `last`: a watch that slept for a while misses none.
+    `first` to `last`: a watch that slept for a while misses none. Of weeks and months it takes as
+    many as make so many days.
 
     Raises:
         ValueError: m of n that cannot be.
@@ -54,15 +56,27 @@ class Watch:
     last: date
     fired: int
     of: int
+    periods: Periods = DAYS
 
     def __post_init__(self) -> None:
         if not 1 <= self.fired <= self.of:
             raise ValueError(f"{self.fired} of {self.of} days: expected 1 <= m <= n")
 
-    def earlier(self, days: int) -> Watch:
-        """The same watch of days that lie back, say those whose labels are known by then."""
-        back = timedelta(days=days)
-        return replace(self, first=self.first - back, last=self.last - back)
+    @property
+    def needed(self) -> int:
+        """Periods on which it must fire."""
+        return self.periods.within(self.fired)
+
+    def among(self, end: date) -> list[date]:
+        """The periods among which it must, up to one of them, newest first."""
+        return [self.periods.step(end, -n) for n in range(self.periods.within(self.of))]
+
+    def ends(self) -> Iterator[date]:
+        """The periods that are asked for, newest first."""
+        end = self.periods.of(self.last)
+        while end >= self.first:
+            yield end
+            end = self.periods.step(end, -1)
 
 
 @dataclass(frozen=True)
@@ -236,14 +250,15 @@ def _off(limit: float) -> Judge:
 
 def _trailing(rows: pl.DataFrame, watch: Watch, window: int, judge: Judge) -> pl.DataFrame:
     """Mean of `figure` over the labelled rows of the window that ends on each day."""
-    first = watch.first - timedelta(days=watch.of - 1)
+    first = watch.among(watch.first)[-1]
+    least = max(2, watch.periods.within(window) // 2)
     ordered = rows.sort("date")
     days, labelled = ordered["date"].to_list(), ordered["labelled"].to_numpy()
     sums = ordered["figure"].to_numpy() * labelled
     found = []
     for end, day in enumerate(days, start=1):
         start = bisect_left(days, day - timedelta(days=window - 1))
-        if not first <= day <= watch.last or end - start < max(2, window // 2):
+        if not first <= day <= watch.last or end - start < least:
             continue
         part = slice(start, end)
         value = float(sums[part].sum() / labelled[part].sum())
@@ -262,15 +277,18 @@ def _persisted(
     values = dict(looked.select("date", "value").iter_rows())
     on = {day for day, fired in looked.select("date", "fired").iter_rows() if fired}
     newest, most = looked["date"][-1], 0
-    for back in range((watch.last - watch.first).days + 1):
-        end = watch.last - timedelta(days=back)
-        among = [end - timedelta(days=n) for n in range(watch.of)]
+    every = watch.periods
+    for end in watch.ends():
+        among = watch.among(end)
         hits = [day for day in among if day in on]
         most = max(most, len(hits))
-        if len(hits) >= watch.fired:
-            detail = f"on {len(hits)} of the {watch.of} days to {end}, {watch.fired} are needed"
+        if len(hits) >= watch.needed:
+            detail = (
+                f"on {len(hits)} of the {len(among)} {every} to {end}, {watch.needed} are needed"
+            )
             return Signal(name, values[hits[0]], limit, True, "; ".join([detail, *notes]))
-    detail = f"on at most {most} of {watch.of} days, {watch.fired} are needed; value of {newest}"
+    of = len(watch.among(watch.last))
+    detail = f"on at most {most} of {of} {every}, {watch.needed} are needed; value of {newest}"
     return Signal(name, values[newest], limit, False, "; ".join([detail, *notes]))
 
 

@@ -14,6 +14,7 @@ from zoneinfo import ZoneInfo
 import polars as pl
 
 from mlops_assets.ml.online_pack import pack
+from mlops_assets.ml.periods import DAYS, Periods
 from mlops_assets.ml.point_in_time import AVAILABLE_AT, EVENT_TIME, Definition, days_back
 from mlops_assets.stores.lakehouse import Lakehouse
 from mlops_assets.stores.online_plan import Spine
@@ -32,6 +33,7 @@ def snapshot_of(
     *,
     lead: timedelta,
     zone: str,
+    periods: Mapping[str, Periods] | None = None,
 ) -> dict[str, Table]:
     """What look-ups for the rows of some local days need of the lake as it is.
 
@@ -43,18 +45,20 @@ def snapshot_of(
         last: the last one; None for all that there is.
         lead: time between a row's prediction and its own time.
         zone: time zone of the local days.
+        periods: table to its periods, where they are no days.
 
     Raises:
         TableNotFound: a table is not in the lake.
     """
-    tables = {}
+    tables, come = {}, periods or {}
     for name, definition in definitions.items():
-        back = days_back(definition, lead)
-        begin = None if back is None else first - timedelta(days=back)
-        rows, covered = _read(lake, name, begin, last, zone)
+        back, its = days_back(definition, lead), come.get(name, DAYS)
+        begin = None if back is None else its.of(first - timedelta(days=back))
+        rows, covered = _read(lake, name, begin, last, zone, its)
         tables[name] = Table(pack(rows, definition), _reaching(covered, definition))
     if spine is not None:
-        rows, covered = _read(lake, spine.table, first, last, zone)
+        its = come.get(spine.table, DAYS)
+        rows, covered = _read(lake, spine.table, first, last, zone, its)
         planned = rows.with_columns(_ALWAYS.alias(AVAILABLE_AT), _ALWAYS.alias(EVENT_TIME))
         covered = replace(covered, known_from=None)  # It has days, and no moments.
         tables[spine.table] = Table(pack(planned, spine.definition), covered)
@@ -62,7 +66,7 @@ def snapshot_of(
 
 
 def _read(
-    lake: Lakehouse, name: str, first: date | None, last: date | None, zone: str
+    lake: Lakehouse, name: str, first: date | None, last: date | None, zone: str, periods: Periods
 ) -> tuple[pl.DataFrame, Covered]:
     """Rows of the days; `known_from` is the begin of the first of them."""
     version = lake.version(name)
@@ -70,7 +74,7 @@ def _read(
         return lake.scan(name, version=version).collect(), Covered(version, None, None, None)
     rows = lake.scan(name, version=version, first=first, last=last).collect()
     newest = rows[DAY].max()
-    through = _begin(newest + timedelta(days=1), zone) if isinstance(newest, date) else None
+    through = _begin(periods.step(newest), zone) if isinstance(newest, date) else None
     return rows, Covered(version, first, _begin(first, zone) if first else None, through)
 
 

@@ -171,7 +171,7 @@ MODULES = [
     ("def broken(:", "SyntaxError: invalid syntax (problem_{n}.py:1)"),
     ("DAYS = 1 / 0", "ZeroDivisionError: division by zero (problem_{n}.py:1)"),
     (f"DAYS = 3\n{SPINE}", "lacks label"),
-    (f"DAYS = 3\n{SPINE}\n{LABEL}", "has DAYS 3, no daily partitions"),
+    (f"DAYS = 3\n{SPINE}\n{LABEL}", "has DAYS that do not do: 3 is no daily, weekly or monthly partitions"),
     (f"from {PROBLEM} import *\n{SPINE}", "spine(...) gives no 'prediction_time'; it has carrier"),
     (f"from {PROBLEM} import *\n{SPINE}.foo", "has no attribute 'foo' (problem_{n}.py:3)"),
     (f"from {PROBLEM} import *\n{SPINE}.select('x')", 'unable to find column "x"'),

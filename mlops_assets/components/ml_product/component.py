@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal
@@ -25,6 +25,7 @@ from mlops_assets.components.ml_product.online_features import online_features_a
 from mlops_assets.components.ml_product.online_performance import online_performance_asset
 from mlops_assets.components.ml_product.packaging import bento_asset
 from mlops_assets.components.ml_product.performance import performance_asset
+from mlops_assets.components.ml_product.problem import Unresolved
 from mlops_assets.components.ml_product.problems import problems
 from mlops_assets.components.ml_product.product import PRODUCTS, Product
 from mlops_assets.components.ml_product.promotion import champion_assets
@@ -45,6 +46,7 @@ from mlops_assets.components.ml_product.shadow import shadow_asset
 from mlops_assets.components.ml_product.skew import skew_asset
 from mlops_assets.components.ml_product.training import fit_asset
 from mlops_assets.components.ml_product.training_set import training_set
+from mlops_assets.components.ml_product.usual import with_usual
 from mlops_assets.components.scaffold.scaffolder import MLProductScaffolder
 
 
@@ -125,9 +127,13 @@ class MLProduct(dg.Component, dg.Model):
         label, table = declared["label"], getattr(declared["spine"], "table", None)
         if table and getattr(label, "table", None) == "":
             label = label.model_copy(update={"table": table})
-        return Product(
-            name=name, **declared | {"owners": tuple(declared["owners"]), "label": label}
-        )
+        said = declared | {"owners": tuple(declared["owners"]), "label": label}
+        product = Product(name=name, **said)
+        every = _every(product)
+        parts: dict[str, Any] = {
+            n: with_usual(v, every) for n, v in said.items() if isinstance(v, d.Part)
+        }
+        return replace(product, **parts)
 
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
         """The assets of the product that its folder names, stage by stage."""
@@ -212,3 +218,11 @@ def _placed(finding: Finding, context: dg.ComponentLoadContext) -> Problem:
 def _position(decl: Any, path: tuple[str | int, ...]) -> SourcePosition:
     """Where a field stands; where it does not, the nearest that it belongs to."""
     return decl.source_tree.source_position_tree.lookup_closest_and_path(path, None)[0]
+
+
+def _every(product: Product) -> str:
+    """How long the product's periods are; a day where that cannot be told yet."""
+    try:
+        return product.periods.every
+    except (Unresolved, AttributeError):
+        return "day"

@@ -22,14 +22,14 @@ def shortage(product: Product, rows: pl.DataFrame) -> str:
         product: the declaration.
         rows: the training set, with `date` and `label`.
     """
-    settings = product.training
+    settings, needed_days = product.training, days_needed(product)
     rarest = product.target.rarest(rows[LABEL])
     found = [
         f"{there:,} {what} of {needed:,}"
         for what, there, needed in (
             ("rows", rows.height, settings.min_rows),
             ("rows of the rarer class", rarest, settings.min_class_rows),
-            ("days", rows[DAY].n_unique(), days_needed(product)),
+            (str(product.periods), rows[DAY].n_unique(), needed_days),
         )
         if there is not None and there < needed
     ]
@@ -37,10 +37,11 @@ def shortage(product: Product, rows: pl.DataFrame) -> str:
 
 
 def days_needed(product: Product) -> int:
-    """Days that a family can be searched on: the declared ones, at least what the folds take."""
-    settings, budget = product.training, product.training.search
-    folds = budget.folds * budget.fold_days + 1
-    return max(settings.min_days, settings.validation_days + folds)
+    """Days (or weeks, or months) that a family can be searched on: the declared ones, at least
+    what the folds take."""
+    settings, budget, within = product.training, product.training.search, product.periods.within
+    folds = budget.folds * within(budget.fold_days) + 1
+    return max(within(settings.min_days), within(settings.validation_days) + folds)
 
 
 def validation_days(product: Product, rows: pl.DataFrame) -> int:

@@ -161,7 +161,13 @@ def judge_rows(
     first = days.min() if rows.height else None
     return [
         same_schema(models.columns(version), product.columns),
-        enough_rows(rows.height, days.n_unique(), limits.min_rows, limits.min_days),
+        enough_rows(
+            rows.height,
+            days.n_unique(),
+            limits.min_rows,
+            max(2, product.periods.within(limits.min_days)),
+            str(product.periods),
+        ),
         distinct_rows(rows, product.spine.entity_keys),
         untouched_rows(rows.height, first, known),  # type: ignore[arg-type]
         known_in_time(recompute(store, models, product, version, rows), rows.height),

@@ -18,6 +18,7 @@ from mlops_assets.components.ml_product.product import Product
 from mlops_assets.components.ml_product.training import INPUTS, MODEL_FOLDER
 from mlops_assets.components.ml_product.training_set import DAY, made_of
 from mlops_assets.components.ml_product.training_set import NAME as TRAINING_SET
+from mlops_assets.components.tables.table_asset import table_periods
 from mlops_assets.ml.brute_force import features_known
 from mlops_assets.ml.point_in_time import PREDICTION_TIME
 from mlops_assets.ml.row_gates import Recomputed, Trained, differing
@@ -157,7 +158,7 @@ def _known(
 ) -> pl.DataFrame:
     """The sample's spine columns and features, from the tables they are made of."""
     keys = product.spine.entity_keys
-    raw = _days(store, product.spine.table, days, 0, versions)
+    raw = _days(store, product, product.spine.table, days, 0, versions)
     spine = product.module.spine(raw.lazy()).with_columns(
         pl.col(product.columns.categorical).cast(pl.String)
     )
@@ -167,7 +168,7 @@ def _known(
     )  # fmt: skip
     looked_up = [
         features_known(
-            rows, _days(store, table, days, product.days_back(table), versions), definition
+            rows, _days(store, product, table, days, product.days_back(table), versions), definition
         )
         for table, definition in product.definitions.items()
     ]
@@ -175,11 +176,20 @@ def _known(
 
 
 def _days(
-    store: Lakehouse, table: str, days: list[date], back: int, versions: Mapping[str, int]
+    store: Lakehouse,
+    product: Product,
+    table: str,
+    days: list[date],
+    back: int,
+    versions: Mapping[str, int],
 ) -> pl.DataFrame:
-    """A table's rows of the days and of as many before each; all of a table without days."""
+    """A table's rows of the product's periods and of so many days before each; all of a table
+    without days."""
     rows = store.scan(table, version=versions.get(table))
     if DAY not in rows.collect_schema():
         return rows.collect()
-    wanted = {day - timedelta(days=n) for day in days for n in range(back + 1)}
+    its, wanted = table_periods(table), set[date]()
+    for day in days:
+        length = (product.periods.last_day(day) - day).days
+        wanted |= {its.of(day + timedelta(days=n)) for n in range(-back, length + 1)}
     return rows.filter(pl.col(DAY).is_in(sorted(wanted))).collect()

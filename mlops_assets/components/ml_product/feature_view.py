@@ -1,11 +1,12 @@
 """Stage 1: the rows to predict, each with what was known at its own prediction time.
 
 Reads the spine and the feature tables as far back as their definitions reach; writes one partition
-a local day. Training, scoring and drift all read this table, so they see the same numbers.
+a local day, week or month. Training, scoring and drift all read this table, so that they see the
+same numbers.
 """
 
 from collections.abc import Iterator
-from datetime import date, timedelta
+from datetime import date
 from typing import Any
 
 import dagster as dg
@@ -24,12 +25,13 @@ NAME = "feature_view"
 
 
 def compute(store: Lakehouse, product: Product, first: date, last: date) -> pl.DataFrame:
-    """The feature view of the local days `first` to `last`: keys, prediction time, features."""
+    """The feature view of the periods `first` to `last`: keys, prediction time, features."""
+    until = product.periods.last_day(last)
     spine = product.module.spine(store.scan(product.spine.table, first=first, last=last))
     rows = spine.with_columns(_as_text(product)).collect()
     reads = [
         (
-            store.scan(table, first=first - timedelta(days=product.days_back(table)), last=last),
+            store.scan(table, first=product.first_read(table, first), last=until),
             definition,
         )
         for table, definition in product.definitions.items()

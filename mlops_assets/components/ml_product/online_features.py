@@ -17,6 +17,7 @@ from mlops_assets.components.automation import days_changed
 from mlops_assets.components.metadata import table
 from mlops_assets.components.ml_product.product import Product
 from mlops_assets.components.resources import LakehouseResource, OnlineStoreResource
+from mlops_assets.components.tables.table_asset import table_periods
 from mlops_assets.stores.lakehouse import Commit, Lakehouse
 from mlops_assets.stores.online_features import Spine
 from mlops_assets.stores.online_snapshot import snapshot_of
@@ -58,7 +59,8 @@ def newest_days(store: Lakehouse, product: Product) -> dict[str, Table]:
             f"{product.name}: {product.spine.table} has no day yet; materialize one first.",
             allow_retries=False,
         )
-    first = date.fromisoformat(days[-1]) - timedelta(days=product.serving.online_days - 1)
+    newest = product.periods.last_day(date.fromisoformat(days[-1]))
+    first = product.periods.of(newest - timedelta(days=product.serving.online_days - 1))
     if not product.problem and not product.spine.time:
         first = date.fromisoformat(days[0])
     return snapshot_of(
@@ -68,7 +70,13 @@ def newest_days(store: Lakehouse, product: Product) -> dict[str, Table]:
         first,
         lead=product.lead,
         zone=product.days.timezone,
+        periods={table: table_periods(table) for table in read_online(product)},
     )
+
+
+def read_online(product: Product) -> list[str]:
+    """The tables that are looked up online."""
+    return [product.spine.table, *product.features.tables]
 
 
 def online_spine(product: Product) -> Spine | None:
@@ -87,7 +95,7 @@ def versions_of(store: Lakehouse, product: Product, generation: str) -> pl.DataF
 
 def online_features_asset(product: Product) -> dg.AssetsDefinition:
     """The asset."""
-    read = [product.spine.table, *product.features.tables]
+    read = read_online(product)
 
     @product.asset(
         NAME,

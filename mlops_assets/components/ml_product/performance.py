@@ -4,7 +4,6 @@ Joins the newest predictions with outcomes, some partitions later. It decides no
 """
 
 from collections.abc import Iterator
-from datetime import timedelta
 from typing import Any
 
 import dagster as dg
@@ -80,7 +79,7 @@ def performance_asset(product: Product) -> dg.AssetsDefinition:
         scored = scoring.newest_revision(
             store.scan(predictions, first=days[0], last=days[-1]), product
         ).collect()
-        last = days[-1] + timedelta(days=product.label.known_after_days)
+        last = product.labels_known(days[-1])
         labels = product.labels(store.scan(product.label.table, first=days[0], last=last))
         frame = performance(scored, labels.collect(), product)
         shown: dict[str, Any] = {}

@@ -77,12 +77,12 @@ def _probe(
     settings, through = product.retraining, trained_through(champion)
     if new < settings.min_new_labels:
         return None, 0, 0, "too few new labels for a probe"
-    last = today - product.label.known_after_days * _DAY
+    last = product.labelled_by(today)
     first = max(last - (settings.probe_days - 1) * _DAY, through + _DAY)
     rows = labelled_rows(store, product, None, last)
     before, judged = rows.filter(pl.col(DAY) < first), rows.filter(pl.col(DAY) >= first)
     days = judged[DAY].n_unique()
-    if days < max(2, settings.probe_days // 2):
+    if days < max(2, product.periods.within(settings.probe_days) // 2):
         return None, 0, days, f"{days} labelled days since the champion's cut-off are too few"
     if before[DAY].max() <= through:  # type: ignore[operator]
         return None, 0, days, f"a probe without the days from {first} on sees nothing new"

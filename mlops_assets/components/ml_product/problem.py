@@ -13,12 +13,12 @@ from functools import partial
 from importlib import import_module
 from typing import Any
 
-import dagster as dg
 import dataframely as dy
 import polars as pl
 
 from mlops_assets.components.loading import told
 from mlops_assets.components.ml_product import declaration as d
+from mlops_assets.components.periods import Calendar, periods_of
 from mlops_assets.components.tables.table_asset import DAYS_OF
 from mlops_assets.ml.declared_spine import DAY, Clock
 from mlops_assets.ml.declared_spine import label as label_of
@@ -33,13 +33,13 @@ class Problem:
     """The rows to predict and their label, by a module or by what is declared of columns.
 
     Attributes:
-        days: local days of the spine.
+        days: local days of the spine, or weeks or months.
         spine: the spine's table to the rows, each with `date` and `prediction_time`.
         label: the label's table to the entity keys and `label`.
         lead: what the module says of the time between prediction and row; None where it does not.
     """
 
-    days: dg.DailyPartitionsDefinition
+    days: Calendar
     spine: Callable[[pl.LazyFrame], pl.LazyFrame]
     label: Callable[[pl.LazyFrame], pl.LazyFrame]
     lead: timedelta | None = None
@@ -57,8 +57,10 @@ def imported(name: str) -> Problem:
         raise Unresolved(f"{name!r} cannot be imported: {told(error)}") from error
     if absent := [n for n in ("DAYS", "spine", "label") if not hasattr(module, n)]:
         raise Unresolved(f"{name!r} lacks {', '.join(absent)}")
-    if not isinstance(module.DAYS, dg.DailyPartitionsDefinition):
-        raise Unresolved(f"{name!r} has DAYS {module.DAYS!r}, no daily partitions")
+    try:
+        periods_of(module.DAYS)
+    except ValueError as error:
+        raise Unresolved(f"{name!r} has DAYS that do not do: {error}") from None
     return Problem(module.DAYS, module.spine, module.label, getattr(module, "LEAD", None))
 
 
@@ -86,7 +88,7 @@ def declared(spine: d.Spine, label: d.Label, lead: timedelta) -> Problem:
 def clock_of(spine: d.Spine, lead: timedelta) -> Clock:
     """How the day and the prediction time of a row follow from its columns."""
     days = DAYS_OF[spine.table]
-    clock = Clock(spine.time, lead, days.timezone)
+    clock = Clock(spine.time, lead, days.timezone, periods_of(days))
     if spine.time:
         return clock
     names = days.get_partition_keys()

@@ -11,21 +11,26 @@ from datetime import date, timedelta
 from dagster._utils.schedules import is_valid_cron_schedule
 
 from mlops_assets.components.ml_product.product import Product
-from mlops_assets.components.ml_product.reading import Finding
+from mlops_assets.components.ml_product.reading import Finding, Path
 from mlops_assets.components.tables.feature_table import DEFINITIONS
+from mlops_assets.components.tables.table_asset import table_periods
+from mlops_assets.ml.periods import DAYS
 
 
 def first_cutoff(product: Product) -> Iterator[Finding]:
     """The first training set ends within the days of the spine, and its labels become known."""
     first, last = _first(product), _last(product)
-    cutoff = product.training.first_cutoff
+    cutoff, every = product.training.first_cutoff, product.periods.every
     if not first < cutoff < last:
-        says = f"{cutoff} is not between {first} and {last}, the days of the spine"
+        says = f"{cutoff} is not between {first} and {last}, the {every}s of the spine"
         yield Finding(("training", "first_cutoff"), says)
-    elif (after := (last - cutoff).days) <= product.label.known_after_days:
+    elif (period := product.periods.of(cutoff)) != cutoff:
+        says = f"{cutoff} is within the {every} of {period}; write {period} to train through it"
+        yield Finding(("training", "first_cutoff"), says)
+    elif product.labels_known(cutoff) >= product.periods.last_day(last):
         says = (
             f"{product.label.known_after_days} days after training.first_cutoff {cutoff} are past"
-            f" the last day, {last}; there are {after} days after it"
+            f" the last {every}, {last}; there are {(last - cutoff).days} days after it"
         )
         yield Finding(("label", "known_after_days"), says)
 
@@ -67,15 +72,32 @@ def reach_within_history(product: Product) -> Iterator[Finding]:
             yield Finding(("features", "tables", i), says)
 
 
+def calendars(product: Product) -> Iterator[Finding]:
+    """What is read comes in the spine's periods, or in shorter ones that make them up."""
+    own = product.periods
+    read: dict[Path, str] = {("label", "table"): product.label.table}
+    read |= {("features", "tables", i): name for i, name in enumerate(product.features.tables)}
+    for path, name in read.items():
+        its = table_periods(name)
+        if its not in (own, DAYS):
+            says = (
+                f"{name!r} comes in {its}, the spine in {own}; a table that is read comes in the"
+                " same, in days, or is without"
+            )
+            yield Finding(path, says)
+
+
 def folds(product: Product) -> Iterator[Finding]:
     """The folds of the search leave a day to train on."""
-    settings, budget = product.training, product.training.search
-    left = _history(product) - settings.validation_days
-    needed = budget.folds * budget.fold_days + 1
+    settings, budget, every = product.training, product.training.search, product.periods
+    within = every.within
+    left = within(_history(product)) - within(settings.validation_days)
+    needed = budget.folds * within(budget.fold_days) + 1
     if 0 < left < needed:
         says = (
-            f"{budget.folds} folds of {budget.fold_days} days and a day to train on need {needed}"
-            f" days; before the {settings.validation_days} validation days there are {left}"
+            f"{budget.folds} folds of {budget.fold_days} days and a {every.every} to train on need"
+            f" {needed} {every}; before the {settings.validation_days} validation days there are"
+            f" {left}"
         )
         yield Finding(("training", "search"), says)
 
@@ -83,7 +105,8 @@ def folds(product: Product) -> Iterator[Finding]:
 def enough_days_to_judge(product: Product) -> Iterator[Finding]:
     """The gates can be met by the days that there will be."""
     path, asked = ("gates", "min_days"), product.gates.min_days
-    after = (_last(product) - product.training.first_cutoff).days - product.label.known_after_days
+    last, cutoff = product.labelled_by(_last(product)), product.training.first_cutoff
+    after = (product.periods.last_day(last) - product.periods.last_day(cutoff)).days
     if 0 < after < asked:
         yield Finding(path, f"{asked} days; after training.first_cutoff only {after} have labels")
     elif asked > product.training.holdout_days:
@@ -104,8 +127,8 @@ def retraining_can_happen(product: Product) -> Iterator[Finding]:
 
 
 CHECKS = (
-    first_cutoff, within_history, lead, reach_within_history, folds, enough_days_to_judge,
-    retraining_can_happen,
+    first_cutoff, within_history, lead, reach_within_history, calendars, folds,
+    enough_days_to_judge, retraining_can_happen,
 )  # fmt: skip
 
 
@@ -122,4 +145,4 @@ def _day(key: object) -> date:
 
 
 def _history(product: Product) -> int:
-    return (product.training.first_cutoff - _first(product)).days + 1
+    return (product.periods.last_day(product.training.first_cutoff) - _first(product)).days + 1

@@ -26,11 +26,13 @@ from mlops_assets.components.ml_product.problem import (
     imported,
     request_of,
 )
+from mlops_assets.components.periods import Calendar, beginning, declare, periods_of
 from mlops_assets.components.recorded import recorded
 from mlops_assets.components.tables.feature_table import DEFINITIONS
-from mlops_assets.components.tables.table_asset import LICENCES, TABLES
+from mlops_assets.components.tables.table_asset import LICENCES, TABLES, table_periods
 from mlops_assets.ml.declared_spine import Clock
 from mlops_assets.ml.families import FeatureColumns
+from mlops_assets.ml.periods import Periods
 from mlops_assets.ml.point_in_time import Definition, days_back
 from mlops_assets.ml.targets import Margins, Target, target_of
 
@@ -163,20 +165,19 @@ class Product:
         return declared.contract if declared else None
 
     @property
-    def days(self) -> dg.DailyPartitionsDefinition:
-        """The local days of the spine."""
+    def days(self) -> Calendar:
+        """The local days of the spine, or its weeks or months."""
         return self.module.days
 
+    @property
+    def periods(self) -> Periods:
+        """How those follow each other."""
+        return periods_of(self.days)
+
     @cached_property
-    def scored_days(self) -> dg.DailyPartitionsDefinition:
+    def scored_days(self) -> Calendar:
         """The days that can have predictions: those after the first training cut-off."""
-        first = self.training.first_cutoff + timedelta(days=1)
-        end = self.days.end
-        return dg.DailyPartitionsDefinition(
-            first.isoformat(),
-            end_date=f"{end:%Y-%m-%d}" if end else None,
-            timezone=self.days.timezone,
-        )
+        return beginning(self.days, self.periods.step(self.training.first_cutoff))
 
     @property
     def lead(self) -> timedelta:
@@ -198,11 +199,15 @@ class Product:
                 import_module(f"mlops_assets.defs.{table.split('/')[0]}.features")
 
     def days_back(self, table: str) -> int:
-        """Daily partitions before a row's own day that a feature table's look-up can reach."""
+        """Days before the first of a row's own period that a table's look-up can reach."""
         back = days_back(DEFINITIONS[table], self.lead)
         if back is None:
             raise Unresolved(f"{table!r} has no time to live; give its definition a ttl")
         return back
+
+    def first_read(self, table: str, period: date) -> date:
+        """The first partition of a feature table that the rows of a period look up in."""
+        return table_periods(table).of(period - timedelta(days=self.days_back(table)))
 
     @cached_property
     def columns(self) -> FeatureColumns:
@@ -223,7 +228,7 @@ class Product:
         name: str,
         version: str,
         *,
-        days: dg.DailyPartitionsDefinition | None = None,
+        days: Calendar | None = None,
         kinds: Iterable[str] = ("polars", "deltalake"),
         compute: str = "",
         **options: Any,
@@ -238,6 +243,7 @@ class Product:
             compute: where it runs, as the tag `compute`; empty where anything will do.
             options: description, deps, check_specs, automation_condition.
         """
+        declare(self.key(name), days)
         if days is not None:
             options |= {
                 "partitions_def": days,
@@ -257,9 +263,11 @@ class Product:
         return lambda step: decorate(recorded(step))
 
     def read_from(self, table: str, first: int, last: int) -> dg.AssetDep:
-        """A daily dependency on a table's partitions from `first` to `last` days off."""
+        """A dependency on a table's partitions from `first` to `last` days off a period's ends."""
         mapping = dg.TimeWindowPartitionMapping(
-            start_offset=first, end_offset=last, allow_nonexistent_upstream_partitions=True
+            start_offset=-self.periods.reached(-first),
+            end_offset=self.periods.reached(last),
+            allow_nonexistent_upstream_partitions=True,
         )
         return dg.AssetDep(dg.AssetKey(table.split("/")), partition_mapping=mapping)
 
@@ -268,6 +276,14 @@ class Product:
         every = self.monitoring.report_days
         return every > 0 and day.toordinal() % every == 0
 
-    def labels_known(self, day: date) -> str:
-        """The partition with which the labels of `day` are complete."""
-        return (day + timedelta(days=self.label.known_after_days)).isoformat()
+    def labels_known(self, period: date) -> date:
+        """The day with which all labels of a period are there."""
+        return self.periods.last_day(period) + timedelta(days=self.label.known_after_days)
+
+    def labelled_by(self, today: date) -> date:
+        """The newest period all labels of which are there when a period has come."""
+        return self.ended_before(today, self.label.known_after_days)
+
+    def ended_before(self, today: date, days: int) -> date:
+        """The newest period that has ended so many days before the end of another."""
+        return self.periods.ended_by(self.periods.last_day(today) - timedelta(days=days))

@@ -30,7 +30,7 @@ def quiet_through(
         done: decisions that were carried out, see `retrain_case.carried_out`.
     """
     champion, scored = models.champion(product.name), first_scored(store, product)
-    found = serving(scored, today) if scored.height else None
+    found = serving(scored, today, product.periods) if scored.height else None
     rows = decisions(store, product)
     if champion is None or found is None or to_launch(rows, champion.version, done):
         return today

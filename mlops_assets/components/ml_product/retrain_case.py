@@ -174,7 +174,7 @@ def _first_day(
 ) -> date | None:
     """The first day on which a signal may ask; None while the champion has scored nothing."""
     scored = first_scored(store, product)
-    found = serving(scored, scored[DAY][-1]) if scored.height else None
+    found = serving(scored, scored[DAY][-1], product.periods) if scored.height else None
     if found is None or found.version != champion.version:
         return None
     since = [found.since, *(rows["day"].tail(1))]

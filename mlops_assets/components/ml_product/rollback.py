@@ -71,7 +71,7 @@ def worse_champion(store: Lakehouse, models: ModelRegistry, product: Product) ->
     """The champion if it is surely worse than its predecessor in the shadow, else None."""
     champion = incumbent(store, models, product.name)
     scored = first_scored(store, product)
-    found = serving(scored, scored[shadow.DAY][-1]) if scored.height else None
+    found = serving(scored, scored[shadow.DAY][-1], product.periods) if scored.height else None
     # A champion that has scored no new day yet has not been compared.
     if champion is None or found is None or found.version != champion.version:
         return None

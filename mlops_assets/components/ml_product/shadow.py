@@ -6,7 +6,7 @@ whom, follows from the predictions alone, so that it is on the data's clock.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import date
 from typing import Any
 
 import dagster as dg
@@ -21,6 +21,7 @@ from mlops_assets.components.resources import LakehouseResource, ModelRegistryRe
 from mlops_assets.components.tables.day_events import day_event
 from mlops_assets.components.tables.table_asset import days_of
 from mlops_assets.ml.bootstrap import Interval
+from mlops_assets.ml.periods import Periods
 from mlops_assets.ml.targets import Target
 from mlops_assets.stores.content import content_hash, content_hashes
 from mlops_assets.stores.lakehouse import AlreadyCommitted, Commit, Lakehouse
@@ -52,7 +53,7 @@ def first_scored(store: Lakehouse, product: Product) -> pl.DataFrame:
     return rows.group_by(DAY).agg(pl.col("model_version").first()).sort(DAY).collect()
 
 
-def serving(scored: pl.DataFrame, through: date) -> Serving | None:
+def serving(scored: pl.DataFrame, through: date, periods: Periods) -> Serving | None:
     """Who served on a day, by `first_scored`; None where nobody did yet."""
     known = scored.filter(pl.col(DAY) <= through)
     if known.is_empty():
@@ -63,7 +64,7 @@ def serving(scored: pl.DataFrame, through: date) -> Serving | None:
         return Serving(version, known[DAY][0], None)
     before = others["model_version"][-1]
     # A late day before the handover, which the new one scored, does not move it.
-    since = others[DAY][-1] + timedelta(days=1)
+    since = periods.step(others[DAY][-1])
     return Serving(version, since, before if before < version else None)
 
 
@@ -81,11 +82,12 @@ def gain_over_shadow(store: Lakehouse, product: Product, found: Serving) -> Inte
     None where there are fewer labelled days than `shadow_min_days`.
     """
     last = newest_labelled_day(store, product)
-    days = min((last - found.since).days + 1, product.retraining.shadow_days)
-    if found.predecessor is None or days < product.retraining.shadow_min_days:
+    needed, on = product.retraining.shadow_min_days, product.retraining.shadow_days
+    days = min((product.periods.last_day(last) - found.since).days + 1, on)
+    if found.predecessor is None or days < needed:
         return None
     rows = paired(store, product, found, last)
-    if rows[DAY].n_unique() < product.retraining.shadow_min_days:
+    if rows[DAY].n_unique() < max(2, product.periods.within(needed)):
         return None
     return product.target.gain_of(
         rows["champion"].to_numpy(), rows["shadow"].to_numpy(), rows[DAY], repetitions=500
@@ -97,7 +99,7 @@ def paired(store: Lakehouse, product: Product, found: Serving, last: date) -> pl
     if not store.exists(product.table(NAME)):
         return pl.DataFrame(schema={DAY: pl.Date})
     keys = product.spine.entity_keys
-    known_by = last + timedelta(days=product.label.known_after_days)
+    known_by = product.labels_known(last)
     labels = product.labels(store.scan(product.label.table, first=found.since, last=known_by))
     joined = labels.drop_nulls(LABEL).collect()
     for name, version, shown in (
@@ -150,7 +152,9 @@ def shadow_asset(product: Product) -> dg.AssetsDefinition:
             empty = store.scan(product.table(scoring.NAME)).head(0).collect()
             store.append(product.table(NAME), empty, Commit(run_id=context.run.run_id), by=DAY)
         scored = first_scored(store, product)
-        versions = {day: in_shadow(serving(scored, day), day, product) for day in days}
+        versions = {
+            day: in_shadow(serving(scored, day, product.periods), day, product) for day in days
+        }
         for version in sorted({v for v in versions.values() if v is not None}):
             its_days = [day for day, scored_by in versions.items() if scored_by == version]
             _append(context.run.run_id, store, models, product, its_days, version)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import date, timedelta
 from typing import Any
 
@@ -31,8 +32,8 @@ def look(
 ) -> list[Signal]:
     """All signals about the champion, of the days from `first` to `today`, fired or not."""
     limits, window = product.retraining, product.retraining.window_days
-    watch = Watch(first, today, limits.fired_days, limits.of_days)
-    known = watch.earlier(product.label.known_after_days)
+    watch = Watch(first, today, limits.fired_days, limits.of_days, product.periods)
+    known = replace(watch, first=product.labelled_by(first), last=product.labelled_by(today))
     daily = _rows_of(store, product, performance.NAME, champion, known.last)
     moved = _rows_of(store, product, drift.NAME, champion, today)
     trained, level = _training(store, product, champion)
@@ -59,8 +60,7 @@ def look(
 
 def next_cutoff(product: Product, today: date) -> date:
     """The last day of a training set that is cut today: the newest labels stay to be judged on."""
-    back = product.label.known_after_days + product.training.holdout_days
-    return today - timedelta(days=back)
+    return product.ended_before(product.labelled_by(today), product.training.holdout_days)
 
 
 def new_labels(store: Lakehouse, product: Product, champion: ModelVersion, today: date) -> int:

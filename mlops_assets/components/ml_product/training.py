@@ -93,7 +93,8 @@ def fit(
     fold_values: tuple[float, ...] = ()
     if family_name not in product.baselines:
         budget = settings.search
-        folds = time_folds(days[train_rows], budget.folds, budget.fold_days)
+        fold = product.periods.within(budget.fold_days)
+        folds = time_folds(days[train_rows], budget.folds, fold)
         result = search(
             chosen, train, folds, product.columns, trials=budget.trials, seconds=budget.seconds,
             options=options, max_rows=budget.rows, fixed=declared, on_trial=on_trial,

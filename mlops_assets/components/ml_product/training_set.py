@@ -6,7 +6,7 @@ pin the versions of every table that it was made of.
 """
 
 import json
-from datetime import date, timedelta
+from datetime import date
 from typing import Any
 
 import dagster as dg
@@ -18,6 +18,7 @@ from mlops_assets.components.metadata import preview, table_schema
 from mlops_assets.components.ml_product import feature_view
 from mlops_assets.components.ml_product.product import Product
 from mlops_assets.components.resources import LakehouseResource
+from mlops_assets.components.tables.table_asset import table_periods
 from mlops_assets.ml.families import Labelled
 from mlops_assets.ml.targets import Target
 from mlops_assets.stores.content import content_hash
@@ -50,7 +51,7 @@ def labelled_rows(
     store: Lakehouse, product: Product, first: date | None, last: date
 ) -> pl.DataFrame:
     """Rows of the feature view from `first` to `last` whose label is known, with the label."""
-    known_by = last + timedelta(days=product.label.known_after_days)
+    known_by = product.labels_known(last)
     view = store.scan(product.table(feature_view.NAME), first=first, last=last)
     labels = product.labels(store.scan(product.label.table, first=first, last=known_by))
     keys = product.spine.entity_keys
@@ -60,13 +61,15 @@ def labelled_rows(
 def newest_labelled_day(store: Lakehouse, product: Product) -> date:
     """The newest local day whose labels are complete; the spine is the clock."""
     today = date.fromisoformat(store.partitions(product.spine.table)[-1])
-    return today - timedelta(days=product.label.known_after_days)
+    return product.labelled_by(today)
 
 
 def training_set(product: Product) -> dg.AssetsDefinition:
     """The asset."""
-    known = dg.SpecificPartitionsPartitionMapping(
-        [product.labels_known(product.training.first_cutoff)]
+    known_by, label = product.labels_known(product.training.first_cutoff), product.label.table
+    come = product.periods.of(known_by), table_periods(label).of(known_by)
+    view_there, labels_there = (
+        dg.SpecificPartitionsPartitionMapping([each.isoformat()]) for each in come
     )
 
     version = product.code_version(
@@ -82,8 +85,8 @@ def training_set(product: Product) -> dg.AssetsDefinition:
         version,
         description="Labelled rows through the cut-off day; pins the versions it was made of.",
         deps=[
-            dg.AssetDep(product.key(feature_view.NAME), partition_mapping=known),
-            dg.AssetDep(dg.AssetKey(product.label.table.split("/")), partition_mapping=known),
+            dg.AssetDep(product.key(feature_view.NAME), partition_mapping=view_there),
+            dg.AssetDep(dg.AssetKey(label.split("/")), partition_mapping=labels_there),
         ],
         automation_condition=missing_or_code_changed(),
     )
@@ -165,7 +168,7 @@ def asked_cutoff(store: Lakehouse, product: Product, asked: str) -> date:
         return present_cutoff(store, product) or product.training.first_cutoff
     newest = newest_labelled_day(store, product)
     if asked == NEWEST:
-        return newest - timedelta(days=product.training.holdout_days)
+        return product.ended_before(newest, product.training.holdout_days)
     try:
         cutoff = date.fromisoformat(asked)
     except ValueError:
@@ -173,6 +176,12 @@ def asked_cutoff(store: Lakehouse, product: Product, asked: str) -> date:
             f"{product.name}: cutoff {asked!r} is not a day; write it as {newest}, or {NEWEST!r}.",
             allow_retries=False,
         ) from None
+    if (period := product.periods.of(cutoff)) != cutoff:
+        raise dg.Failure(
+            f"{product.name}: cutoff {cutoff} is within the {product.periods.every} of {period};"
+            " write that day.",
+            allow_retries=False,
+        )
     if cutoff > newest:
         raise dg.Failure(
             f"{product.name}: cutoff {cutoff} is after {newest}, the newest day whose labels are"

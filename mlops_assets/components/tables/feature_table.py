@@ -1,14 +1,14 @@
 """`@feature_table`: a function from tables to a feature table with two times.
 
 Each parameter of the function names a table that it reads: of its own domain, or of any other by
-`reads`. A row has the definition's keys, `event_time` and `available_at` (UTC), and on a daily
-table `date`, the local day. What a product may look up in it is the `Latest` or `Trailing`
-definition, which training, batch scoring and the endpoint share.
+`reads`. A row has the definition's keys, `event_time` and `available_at` (UTC), and on a table
+with days `date`, the local day (or the first one of its week or month). What a product may look up
+in it is the `Latest` or `Trailing` definition: training, batch scoring and the endpoint share it.
 """
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from datetime import date, timedelta
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import date
 from typing import Any
 
 import dagster as dg
@@ -18,6 +18,7 @@ from dagster._utils.warnings import suppress_dagster_warnings
 
 from mlops_assets.components.automation import content_changed
 from mlops_assets.components.code_version import Registry, code_version
+from mlops_assets.components.periods import Calendar, periods_of
 from mlops_assets.components.recorded import recorded
 from mlops_assets.components.resources import LakehouseResource
 from mlops_assets.components.tables.examine import Table
@@ -30,7 +31,9 @@ from mlops_assets.components.tables.table_asset import (
     asset_options,
     days_of,
     domain_of,
+    table_periods,
 )
+from mlops_assets.ml.periods import Periods
 from mlops_assets.ml.point_in_time import EVENT_TIME, Definition, Latest
 from mlops_assets.stores.lakehouse import Lakehouse
 
@@ -43,7 +46,7 @@ DEFINITIONS: dict[str, Definition] = Registry()
 def feature_table(
     *,
     definition: Definition,
-    days: dg.DailyPartitionsDefinition | None = None,
+    days: Calendar | None = None,
     days_later: int = 0,
     reads: Mapping[str, str] | None = None,
     contract: type[dy.Schema] | None = None,
@@ -56,10 +59,10 @@ def feature_table(
 
     Args:
         definition: what products look up in it, by which keys, windows or time to live.
-        days: its local days; the function then sees the same days of the daily tables that
-            it reads, and all of the others.
-        days_later: how many local days after its own a daily row becomes known: the function sees
-            the rows of so many days before, with the `date` on which they are known.
+        days: its local days, weeks or months; the function then sees the same ones of the tables
+            that it reads and that have them, and all of the others.
+        days_later: how many of these after its own a row becomes known: the function sees the rows
+            of so many before, with the `date` on which they are known.
         reads: parameter to table name ("domain/table") where it is not a table of this domain.
         contract: what a row must be.
         quality: what a day is expected to be.
@@ -79,6 +82,7 @@ def feature_table(
         sources |= reads or {}
         daily = {s: s in DAYS_OF or s not in TABLES for s in sources.values()}
         earlier = {s: days_later if days and daily[s] else 0 for s in daily}
+        _require_one_calendar(table_name, days, sources.values())
         version = code_version(
             compute, definition, quality or Quality(), *([days_later] if days_later else [])
         )
@@ -108,7 +112,8 @@ def feature_table(
                     f"{table_name}: none of the days asked for is published upstream"
                     f" ({', '.join(sources.values())}); materialize those first."
                 )
-            frames = {p: _scan(store, s, asked, earlier[s]) for p, s in sources.items()}
+            periods = periods_of(days)
+            frames = {p: _scan(store, s, asked, periods, earlier[s]) for p, s in sources.items()}
             frame = compute(**frames).collect()
             _require_columns(frame, table_name, definition, bool(days))
             yield from publish(context, store, table, frame, asked)
@@ -116,6 +121,13 @@ def feature_table(
         return asset
 
     return decorate
+
+
+def _require_one_calendar(table: str, days: Calendar | None, sources: Iterable[str]) -> None:
+    own = periods_of(days)
+    for source in sources:
+        if days and source in DAYS_OF and (its := table_periods(source)) != own:
+            raise ValueError(f"{table} comes in {own}, and {source}, which it reads, in {its}")
 
 
 def _require_columns(frame: pl.DataFrame, table: str, definition: Definition, daily: bool) -> None:
@@ -140,7 +152,9 @@ def _dep(source: str, earlier: int) -> dg.AssetDep:
     return dg.AssetDep(key, partition_mapping=mapping)
 
 
-def _scan(store: Lakehouse, source: str, days: list[date] | None, earlier: int = 0) -> pl.LazyFrame:
+def _scan(
+    store: Lakehouse, source: str, days: list[date] | None, periods: Periods, earlier: int
+) -> pl.LazyFrame:
     declared = TABLES.get(source)
     if earlier and declared and declared.contract and not store.exists(source):
         # Before anything has come, nothing is known: the first days are empty.
@@ -149,28 +163,29 @@ def _scan(store: Lakehouse, source: str, days: list[date] | None, earlier: int =
     if days is None or DAY not in rows.collect_schema():
         return rows
     # The range reads few files; a day in it that another table has withheld is left out.
-    own = [day - timedelta(days=earlier) for day in days]
+    own = [periods.step(day, -earlier) for day in days]
     rows = store.scan(source, first=own[0], last=own[-1]).filter(pl.col(DAY).is_in(own))
-    return rows.with_columns(pl.col(DAY) + pl.duration(days=earlier)) if earlier else rows
+    known_on = dict(zip(own, days, strict=True))
+    return rows.with_columns(pl.col(DAY).replace_strict(known_on)) if earlier else rows
 
 
 def _published_upstream(
     context: dg.AssetExecutionContext,
     sources: Mapping[str, int],
-    calendar: dg.DailyPartitionsDefinition,
+    calendar: Calendar,
 ) -> list[date]:
     """The days asked for, less those that a table read here has not published.
 
     Of a table that is read some days later, those before the calendar count as published.
     """
-    days = days_of(context)
+    days, periods = days_of(context), periods_of(calendar)
     begins = str(calendar.get_first_partition_key())
     for source, earlier in sources.items():
         key = dg.AssetKey(source.split("/"))
         there = context.instance.get_materialized_partitions(key)
         if not there:
             continue
-        own = {d: (d - timedelta(days=earlier)).isoformat() for d in days}
+        own = {d: periods.step(d, -earlier).isoformat() for d in days}
         absent = [d for d, name in own.items() if name not in there and name >= begins]
         if absent:
             context.log.warning(

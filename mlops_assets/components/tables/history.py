@@ -1,6 +1,7 @@
 """`history`: how the label went lately, by what recurs; nothing before it was known.
 
-A label of a local day is known `known_after_days` later, and counts from the midnight after. So the
+A label of a local day is known `known_after_days` later, and counts from the midnight after; where
+the table comes in weeks or months, all labels of one count from when the last is known. So the
 table of a day holds what became known at its beginning, and look-ups of training, batch and the
 endpoint see the same.
 """
@@ -13,6 +14,7 @@ from datetime import timedelta
 import dagster as dg
 import polars as pl
 
+from mlops_assets.components.periods import Calendar, periods_of
 from mlops_assets.components.tables.feature_table import feature_table
 from mlops_assets.components.tables.quality import DAY
 from mlops_assets.ml.point_in_time import AVAILABLE_AT, EVENT_TIME, Trailing
@@ -26,7 +28,7 @@ def history(
     table: str,
     by: Sequence[str],
     of: str | pl.Expr,
-    days: dg.DailyPartitionsDefinition,
+    days: Calendar,
     known_after_days: int,
     windows: Sequence[int] = (7, 28),
     owners: Sequence[str] = (),
@@ -35,11 +37,11 @@ def history(
 
     Args:
         name: what the table is called, "domain/table".
-        table: the daily table that the label is read from, "domain/table".
+        table: the table that the label is read from, "domain/table".
         by: columns by which it is looked up, in the table and in the spine.
         of: the label, or an expression of it: whole numbers or true and false. Of a number with
             a fraction take a smaller unit: `(pl.col("price") * 100).round()`.
-        days: the table's local days.
+        days: the table's local days, weeks or months.
         known_after_days: local days after a row's own by which its label is known.
         windows: lengths of the windows, in days.
         owners: teams or e-mail addresses.
@@ -52,7 +54,7 @@ def history(
     @feature_table(
         name=name,
         days=days,
-        days_later=known_after_days + 1,
+        days_later=periods_of(days).reached(known_after_days) + 1,
         reads={"labelled": table},
         owners=owners,
         definition=Trailing(tuple(by), "_".join(by), ratios, lengths),

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from datetime import date, timedelta
+from datetime import date
 
 import polars as pl
 
 from mlops_assets.components.tables.examine import Table
 from mlops_assets.components.tables.measures import Known
 from mlops_assets.components.tables.quality import DAY
+from mlops_assets.components.tables.table_asset import table_periods
 from mlops_assets.ml.point_in_time import AVAILABLE_AT, EVENT_TIME
 from mlops_assets.stores.lakehouse import Lakehouse
-
-_DAY = timedelta(days=1)
 
 
 def known(lakehouse: Lakehouse, table: Table, days: list[date] | None) -> Known:
@@ -21,7 +20,9 @@ def known(lakehouse: Lakehouse, table: Table, days: list[date] | None) -> Known:
         return Known()
     if days is None:
         return Known({None: lakehouse.rows(table.name)})
-    rows = lakehouse.scan(table.name, first=days[0] - _DAY, last=days[-1] + _DAY)
+    periods = table_periods(table.name)
+    before, after = periods.step(days[0], -1), periods.step(days[-1])
+    rows = lakehouse.scan(table.name, first=before, last=after)
     if not table.order_by:
         counted = rows.filter(pl.col(DAY).is_in(days)).group_by(DAY).len().collect()
         return Known(dict(counted.iter_rows()))

@@ -1,7 +1,8 @@
 """`@raw_table`: a function that reads a source becomes a table of the lakehouse.
 
-A daily table is a function of the first and last local day to read; a table without days takes
-nothing. Its partitions arrive by `mlops advance` or the arrival schedule, never by automation.
+A table with days (or weeks, or months) is a function of the first and last local day to read; one
+without takes nothing. Its partitions arrive by `mlops advance` or the arrival schedule, never by
+automation.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -14,11 +15,12 @@ from dagster._utils.warnings import suppress_dagster_warnings
 
 from mlops_assets.components.automation import code_changed, missing_or_code_changed
 from mlops_assets.components.code_version import code_version
+from mlops_assets.components.periods import Calendar, periods_of
 from mlops_assets.components.recorded import recorded
 from mlops_assets.components.resources import LakehouseResource
 from mlops_assets.components.tables.examine import Table
 from mlops_assets.components.tables.publish import publish
-from mlops_assets.components.tables.quality import Quality
+from mlops_assets.components.tables.quality import DAY, Quality
 from mlops_assets.components.tables.table_asset import (
     ARRIVES,
     LICENCES,
@@ -34,7 +36,7 @@ Read = Callable[..., pl.DataFrame]
 def raw_table(
     *,
     contract: type[dy.Schema],
-    days: dg.DailyPartitionsDefinition | None = None,
+    days: Calendar | None = None,
     quality: Quality | None = None,
     owners: Sequence[str] = (),
     licence: str = "",
@@ -44,9 +46,9 @@ def raw_table(
 
     Args:
         contract: what a row must be; others go to the table's quarantine.
-        days: the source's local days, bounded or open-ended; None for a table without days.
-            The function then takes `(first, last)` dates, both inclusive, and returns a `date`
-            column.
+        days: the source's local days, weeks or months, bounded or open-ended; None for a table
+            without. The function then takes `(first, last)` days, both inclusive, and returns a
+            `date` column with each row's day; in the table it is the first day of its period.
         quality: what a day is expected to be.
         owners: teams ("team:data-engineering") or e-mail addresses.
         licence: of the data, an SPDX name or in words; nothing is promoted that is made of data
@@ -64,6 +66,7 @@ def raw_table(
         if licence:
             LICENCES[name] = licence
 
+        periods = periods_of(days)
         own_tags = {"layer": "raw"} | ({ARRIVES: "daily"} if days else {})
 
         @dg.asset(
@@ -75,9 +78,11 @@ def raw_table(
         def asset(context: dg.AssetExecutionContext, lakehouse: LakehouseResource) -> Iterator[Any]:
             asked = days_of(context) if days else None
             try:
-                frame = read(asked[0], asked[-1]) if asked else read()
+                frame = read(asked[0], periods.last_day(asked[-1])) if asked else read()
             except SourceError as error:
                 raise dg.Failure(f"{name}: {error}.", allow_retries=False) from None
+            if asked and DAY in frame.columns:
+                frame = frame.with_columns(periods.column(pl.col(DAY)))
             yield from publish(context, lakehouse.store, table, frame, asked)
 
         return asset

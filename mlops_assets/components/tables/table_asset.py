@@ -10,8 +10,10 @@ from typing import Any
 import dagster as dg
 
 from mlops_assets.components.code_version import Registry
+from mlops_assets.components.periods import Calendar, declare, periods_of
 from mlops_assets.components.tables.examine import Table
 from mlops_assets.components.tables.quality import CHECKS
+from mlops_assets.ml.periods import Periods
 
 ARRIVES = "arrives"
 """Tag of a raw table whose days arrive by themselves: "daily"."""
@@ -19,8 +21,8 @@ ARRIVES = "arrives"
 TABLES: dict[str, Table] = Registry()
 """Name of each declared raw and feature table to its contract and checks."""
 
-DAYS_OF: dict[str, dg.DailyPartitionsDefinition] = Registry()
-"""Name of each declared table that has days to them."""
+DAYS_OF: dict[str, Calendar] = Registry()
+"""Name of each declared table that has days, weeks or months to them."""
 
 LICENCES: dict[str, str] = Registry()
 """Name of each declared raw table to the licence of its data, where that is stated."""
@@ -50,20 +52,25 @@ def table_of(asset: dg.AssetsDefinition) -> Table:
     return _TABLES[asset.key]
 
 
+def table_periods(name: str) -> Periods:
+    """Which periods a table's partitions are; days where nothing is declared of it."""
+    return periods_of(DAYS_OF.get(name))
+
+
 def domain_of(function: Callable[..., Any]) -> str:
     """The folder under defs/ that a function is declared in, which is its table's schema."""
     return function.__module__.split(".")[-2]
 
 
 def days_of(context: dg.AssetExecutionContext) -> list[date]:
-    """The local days that this run is asked for, in order."""
+    """The local days, or other periods, that this run is asked for, in order."""
     return sorted(date.fromisoformat(key) for key in context.partition_keys)
 
 
 def asset_options(
     table: Table,
     function: Callable[..., Any],
-    days: dg.DailyPartitionsDefinition | None,
+    days: Calendar | None,
     owners: Sequence[str],
     tags: dict[str, str],
 ) -> dict[str, Any]:
@@ -72,6 +79,7 @@ def asset_options(
     _FUNCTIONS[key] = function
     _TABLES[key] = table
     TABLES[table.name] = table
+    declare(key, days)
     if days is not None:
         DAYS_OF[table.name] = days
     return {

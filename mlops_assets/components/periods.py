@@ -1,0 +1,79 @@
+"""Which periods an asset's partitions are: days, weeks or months, as Dagster declares them."""
+
+from __future__ import annotations
+
+from datetime import date
+from functools import lru_cache
+
+import dagster as dg
+
+from mlops_assets.components.code_version import Registry
+from mlops_assets.ml.periods import DAYS, Periods
+
+Calendar = (
+    dg.DailyPartitionsDefinition | dg.WeeklyPartitionsDefinition | dg.MonthlyPartitionsDefinition
+)
+
+PERIODS_OF: dict[dg.AssetKey, Periods] = Registry()
+"""Each declared asset whose partitions are no days."""
+
+
+def periods_of(calendar: dg.PartitionsDefinition[str] | None) -> Periods:
+    """The periods of a partitions definition; days of None.
+
+    Raises:
+        ValueError: its partitions are no local days, weeks or months from midnight to midnight.
+    """
+    if calendar is None:
+        return DAYS
+    wanted = "daily, weekly or monthly partitions that begin at midnight"
+    if not isinstance(calendar, Calendar):
+        raise ValueError(f"{calendar!r} is no {wanted}")
+    if calendar.minute_offset or calendar.hour_offset:
+        at = f"{calendar.hour_offset:02}:{calendar.minute_offset:02}"
+        raise ValueError(f"its partitions begin at {at}; expected {wanted}")
+    if isinstance(calendar, dg.WeeklyPartitionsDefinition):
+        # Cron counts from Sunday, Python from Monday.
+        return Periods("week", (calendar.day_offset - 1) % 7)
+    if isinstance(calendar, dg.MonthlyPartitionsDefinition):
+        if calendar.day_offset != 1:
+            raise ValueError(f"its months begin on day {calendar.day_offset}; expected the first")
+        return Periods("month")
+    return DAYS
+
+
+def beginning(calendar: Calendar, first: date) -> Calendar:
+    """The same calendar from a later period on."""
+    ends = f"{calendar.end:%Y-%m-%d}" if calendar.end else None
+    if isinstance(calendar, dg.WeeklyPartitionsDefinition):
+        return dg.WeeklyPartitionsDefinition(
+            first.isoformat(), end_date=ends, timezone=calendar.timezone,
+            day_offset=calendar.day_offset,
+        )  # fmt: skip
+    kind = type(calendar)
+    return kind(first.isoformat(), end_date=ends, timezone=calendar.timezone)
+
+
+def declare(key: dg.AssetKey, calendar: dg.PartitionsDefinition[str] | None) -> None:
+    """Remember which periods an asset's partitions are."""
+    if (periods := periods_of(calendar)) != DAYS:
+        PERIODS_OF[key] = periods
+
+
+def partitions_around(
+    reader: dg.AssetKey, read: dg.AssetKey, partition: str, first: int, last: int
+) -> tuple[str, ...]:
+    """Partitions of an input that touch those of its reader from `first` to `last` periods off."""
+    own, its = PERIODS_OF.get(reader, DAYS), PERIODS_OF.get(read, DAYS)
+    return _around(own, its, partition, first, last)
+
+
+@lru_cache(maxsize=100_000)
+def _around(own: Periods, its: Periods, partition: str, first: int, last: int) -> tuple[str, ...]:
+    period = date.fromisoformat(partition)
+    begin = its.of(own.step(period, first))
+    end = its.of(own.last_day(own.step(period, last)))
+    found = [begin]
+    while found[-1] < end:
+        found.append(its.step(found[-1]))
+    return tuple(each.isoformat() for each in found)
