@@ -62,7 +62,8 @@ def demo(
     with session("demo", progress) as opened, progress.shown():
         report = opened.engine.settle()
         for source in _sources(opened, product):
-            there, ends = source.days_there(), last or source.usual_end
+            ends = source.ended_by(last) if last else source.usual_end
+            there = source.days_there()
             missing = [day for day in source.days if day <= ends and day not in there]
             if missing:
                 opened.engine.arrive(missing, report, source)

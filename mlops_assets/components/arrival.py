@@ -17,8 +17,10 @@ import dagster as dg
 from dagster._core.definitions.assets.graph.base_asset_graph import BaseAssetGraph
 from dagster._core.storage.partition_status_cache import AssetPartitionStatus
 
+from mlops_assets.components.periods import PERIODS_OF
 from mlops_assets.components.tables.publish import WITHHELD
 from mlops_assets.components.tables.table_asset import ARRIVES
+from mlops_assets.ml.periods import DAYS
 
 KEPT_BACK = 31
 """Greatest number of days of a bounded source that `demo` leaves to come one by one."""
@@ -39,9 +41,14 @@ class Source:
 
     @cached_property
     def days(self) -> list[date]:
-        """All local days that these tables have or will have, in order."""
+        """All local days, weeks or months that these tables have or will have, in order."""
         keys = [set(self._partitions(t).get_partition_keys()) for t in self.tables]
         return [date.fromisoformat(k) for k in sorted(set.intersection(*keys))] if keys else []
+
+    def ended_by(self, day: date) -> date:
+        """The newest of them that has ended by a day; the earliest date where none has."""
+        periods = PERIODS_OF.get(self.tables[0], DAYS) if self.tables else DAYS
+        return max((p for p in self.days if periods.last_day(p) <= day), default=date.min)
 
     def days_there(self) -> set[date]:
         """Days of which every table is published."""

@@ -26,19 +26,19 @@ class Clock:
         time: column (UTC) of the moment that the row speaks of; empty for a table without one.
         lead: time between the prediction and that moment.
         zone: of the days.
-        periods: of which its `date` is one; days, where nothing else is said.
         keys: of a row without a time: the columns that its day is a hash of.
         first: of a table without a time: its first day.
         blocks: of a table without a time: how many days there are.
+        periods: of which its `date` is one.
     """
 
     time: str
     lead: timedelta
     zone: str
-    periods: Periods = DAYS
     keys: tuple[str, ...] = ()
     first: date = date(2000, 1, 1)
     blocks: int = 0
+    periods: Periods = DAYS
 
     def expressions(self) -> list[pl.Expr]:
         """A row's `date` (its period, local) and `prediction_time` (UTC), of a row without a time

@@ -101,7 +101,7 @@ class ClockOfRows(_Part):
         """The clock itself."""
         lead = timedelta(microseconds=self.lead_us)
         periods = Periods(self.every, self.weekday)
-        return Clock(self.time, lead, self.zone, periods, self.keys, self.first, self.blocks)
+        return Clock(self.time, lead, self.zone, self.keys, self.first, self.blocks, periods)
 
 
 def clock_of_rows(clock: Clock) -> ClockOfRows:

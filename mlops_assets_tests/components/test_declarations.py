@@ -21,6 +21,7 @@ from mlops_assets.components import MLProduct
 from mlops_assets.components.loading import BROKEN, BrokenDeclaration, load_defs
 from mlops_assets.components.ml_product.problems import problems
 from mlops_assets.components.ml_product.reading import read
+from mlops_assets.components.tables.table_asset import DAYS_OF
 from mlops_assets.definitions import defs
 from mlops_assets.local import repository
 
@@ -56,6 +57,30 @@ def _tables() -> None:
 
 def test_nothing_is_wrong_with_the_product():
     assert found(GOOD) == []
+
+
+WEEKLY = f"""from {PROBLEM} import label, spine
+import dagster as dg
+DAYS = dg.WeeklyPartitionsDefinition("2013-01-06", end_date="2014-01-01")
+"""
+
+
+def test_a_cut_off_is_a_period_and_what_is_read_makes_periods_up(tmp_path, monkeypatch):
+    (tmp_path / "by_weeks.py").write_text(WEEKLY)
+    (tmp_path / "by_months.py").write_text(WEEKLY.replace("Weekly", "Monthly"))
+    monkeypatch.syspath_prepend(tmp_path)
+    weekly = replaced(GOOD, (PROBLEM, "by_weeks"))
+    [cutoff] = found(weekly)
+    assert cutoff == (
+        "training.first_cutoff: 2013-07-31 is within the week of 2013-07-28; write 2013-07-28 to"
+        " train through it"
+    )
+    good = replaced(weekly, ('"2013-07-31"', '"2013-07-28"'))
+    assert found(good) == []
+    calendar = dg.MonthlyPartitionsDefinition("2013-01-01", end_date="2014-01-01")
+    monkeypatch.setitem(DAYS_OF, "nyc_flights/weather_known", calendar)
+    [other] = found(good)
+    assert "'nyc_flights/weather_known' comes in months, the spine in weeks" in other
 
 
 MISTAKES: list[tuple[str, str, str, str]] = [
@@ -171,7 +196,10 @@ MODULES = [
     ("def broken(:", "SyntaxError: invalid syntax (problem_{n}.py:1)"),
     ("DAYS = 1 / 0", "ZeroDivisionError: division by zero (problem_{n}.py:1)"),
     (f"DAYS = 3\n{SPINE}", "lacks label"),
-    (f"DAYS = 3\n{SPINE}\n{LABEL}", "has DAYS that do not do: 3 is no daily, weekly or monthly partitions"),
+    (
+        f"DAYS = 3\n{SPINE}\n{LABEL}",
+        "3 is no daily, weekly or monthly partitions",
+    ),
     (f"from {PROBLEM} import *\n{SPINE}", "spine(...) gives no 'prediction_time'; it has carrier"),
     (f"from {PROBLEM} import *\n{SPINE}.foo", "has no attribute 'foo' (problem_{n}.py:3)"),
     (f"from {PROBLEM} import *\n{SPINE}.select('x')", 'unable to find column "x"'),

@@ -10,6 +10,7 @@ import pytest
 
 from mlops_assets.components.ml_product.online_features import newest_days
 from mlops_assets.ml.blocks import block_day
+from mlops_assets.ml.periods import DAYS
 from mlops_assets.stores.lakehouse import Commit, Lakehouse
 
 ROWS, BLOCKS, ONLINE_DAYS = 200, 20, 7
@@ -28,7 +29,7 @@ def test_rows_without_a_time_are_all_there(tmp_path, time):
         name="p", problem="", definitions={}, request=field, lead=timedelta(0),
         spine=SimpleNamespace(table="d/rows", time=time),
         serving=SimpleNamespace(online_days=ONLINE_DAYS),
-        days=SimpleNamespace(timezone="UTC"),
+        days=SimpleNamespace(timezone="UTC"), features=SimpleNamespace(tables=[]), periods=DAYS,
     )  # fmt: skip
     held = newest_days(lake, product)["d/rows"]
     newest = rows.filter(pl.col("date") > rows["date"].max() - timedelta(days=ONLINE_DAYS))

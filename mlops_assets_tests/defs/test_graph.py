@@ -15,8 +15,11 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
+from mlops_assets.components.ml_product.performance import performance
+from mlops_assets.components.ml_product.product import PRODUCTS
 from mlops_assets.definitions import defs
 from mlops_assets.local import repository
+from mlops_assets.ml.targets import Binary
 
 SNAPSHOT = Path(__file__).with_name("graph.txt")
 HEAVY = ("torch", "mlflow", "xgboost", "sklearn", "bentoml", "evidently", "matplotlib", "optuna")
@@ -120,3 +123,20 @@ def test_dg_accepts_the_definitions(tmp_path):
         cwd=repository(), capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert checked.returncode == 0, checked.stdout + checked.stderr
+
+
+class _Other(Binary):
+    """The same, but for what it says of a day."""
+
+    def figures(self, *args, **options):
+        return super().figures(*args, **options) | {"auc": 1.0}
+
+
+def test_what_the_target_computes_is_in_the_version_of_what_asks_it(definitions):
+    product = PRODUCTS["flight_delays"]
+    versions = {
+        type(target): product.code_version(performance, product.label, target)
+        for target in (product.target, Binary("log_loss"), _Other("log_loss"))
+    }
+    assert type(product.target) is Binary
+    assert len(set(versions.values())) == 2

@@ -38,7 +38,10 @@ _KEPT: dict[Any, Reference] = {}
 
 def drift_asset(product: Product) -> dg.AssetsDefinition:
     """The asset: for each day, each column of a trailing window against the training set."""
-    code = product.code_version(drift, product.monitoring, product.columns, product.target)
+    target = product.target
+    code = product.code_version(
+        drift, product.monitoring, product.columns, target.answer, type(target).columns
+    )
     own = Table(product.table(NAME), None, Quality(), code)
     back = product.monitoring.drift_window_days - 1
     view, predictions = product.table(feature_view.NAME), product.table(scoring.NAME)

@@ -88,7 +88,7 @@ def declared(spine: d.Spine, label: d.Label, lead: timedelta) -> Problem:
 def clock_of(spine: d.Spine, lead: timedelta) -> Clock:
     """How the day and the prediction time of a row follow from its columns."""
     days = DAYS_OF[spine.table]
-    clock = Clock(spine.time, lead, days.timezone, periods_of(days))
+    clock = Clock(spine.time, lead, days.timezone, periods=periods_of(days))
     if spine.time:
         return clock
     names = days.get_partition_keys()

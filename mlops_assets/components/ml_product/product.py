@@ -220,8 +220,15 @@ class Product:
 
     def code_version(self, function: Any, *settings: Any) -> str:
         """Version of a stage: its function, and the parts of the declaration that it reads."""
-        functions = tuple(s for s in settings if callable(s))
-        return _version((function, *functions), tuple(repr(s) for s in settings if not callable(s)))
+        # A target is followed as code: what it computes is said by its class.
+        code: list[Any] = []
+        said: list[str] = []
+        for setting in settings:
+            if callable(setting) or isinstance(setting, Target):
+                code.append(setting)
+            else:
+                said.append(repr(setting))
+        return _version((function, *code), tuple(said))
 
     def asset(
         self,

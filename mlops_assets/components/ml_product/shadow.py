@@ -21,7 +21,7 @@ from mlops_assets.components.resources import LakehouseResource, ModelRegistryRe
 from mlops_assets.components.tables.day_events import day_event
 from mlops_assets.components.tables.table_asset import days_of
 from mlops_assets.ml.bootstrap import Interval
-from mlops_assets.ml.periods import Periods
+from mlops_assets.ml.periods import DAYS, Periods
 from mlops_assets.ml.targets import Target
 from mlops_assets.stores.content import content_hash, content_hashes
 from mlops_assets.stores.lakehouse import AlreadyCommitted, Commit, Lakehouse
@@ -53,7 +53,7 @@ def first_scored(store: Lakehouse, product: Product) -> pl.DataFrame:
     return rows.group_by(DAY).agg(pl.col("model_version").first()).sort(DAY).collect()
 
 
-def serving(scored: pl.DataFrame, through: date, periods: Periods) -> Serving | None:
+def serving(scored: pl.DataFrame, through: date, periods: Periods = DAYS) -> Serving | None:
     """Who served on a day, by `first_scored`; None where nobody did yet."""
     known = scored.filter(pl.col(DAY) <= through)
     if known.is_empty():

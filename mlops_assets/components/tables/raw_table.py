@@ -23,7 +23,9 @@ from mlops_assets.components.tables.publish import publish
 from mlops_assets.components.tables.quality import DAY, Quality
 from mlops_assets.components.tables.table_asset import (
     ARRIVES,
+    DAYS_OF,
     LICENCES,
+    TABLES,
     asset_options,
     days_of,
     domain_of,
@@ -67,6 +69,7 @@ def raw_table(
             LICENCES[name] = licence
 
         periods = periods_of(days)
+        _require_one_clock(name, days)
         own_tags = {"layer": "raw"} | ({ARRIVES: "daily"} if days else {})
 
         @dg.asset(
@@ -88,3 +91,15 @@ def raw_table(
         return asset
 
     return decorate
+
+
+def _require_one_clock(name: str, days: Calendar | None) -> None:
+    """The raw tables of a domain come in together, so they come in the same periods."""
+    domain = name.split("/")[0]
+    for other, its in DAYS_OF.items():
+        together = days and other != name and other.split("/")[0] == domain
+        if together and TABLES[other].arrives and periods_of(its) != (own := periods_of(days)):
+            raise ValueError(
+                f"{name} comes in {own}, {other} in {periods_of(its)}: raw tables of a domain have"
+                " one clock; declare one of them in a folder of its own"
+            )
