@@ -115,6 +115,7 @@ class Contract(_Part):
         product: its name.
         model_version: which version the Bento was built with.
         task: binary, multiclass or regression: what an answer is.
+        classes: of a multiclass task: what can be predicted, in the model's order.
         family: of the model; the image holds this family's library.
         threshold: of a binary task: probability from which on the decision is yes.
         device: "cpu", "cuda" (a server without a GPU refuses to start) or "auto".
@@ -132,6 +133,7 @@ class Contract(_Part):
     product: str
     model_version: str
     task: Literal["binary", "multiclass", "regression"]
+    classes: tuple[str, ...] = ()
     family: str
     threshold: float | None = Field(default=None, ge=0)
     device: Literal["cpu", "cuda", "auto"] = "cpu"
@@ -158,7 +160,9 @@ class Contract(_Part):
     @property
     def hash(self) -> str:
         """32 hex digits of all but the version and its threshold; equal ones are swappable."""
-        rest = self.model_dump(mode="json", exclude=_OF_A_VERSION)
+        # Where there are no classes the field does not count, as in the contract of an older Bento.
+        none = set() if self.classes else {"classes"}
+        rest = self.model_dump(mode="json", exclude=_OF_A_VERSION | none)
         return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()[:32]
 
     @property
@@ -197,6 +201,9 @@ class Contract(_Part):
                 raise ValueError(f"{', '.join(twice)}: named twice among {what}")
         if bool(self.on_demand) == (self.clock is not None):
             raise ValueError("either on_demand or a clock says when a row is; give one of them")
+        if self.classes and self.task != "multiclass":
+            named = ", ".join(self.classes)
+            raise ValueError(f"a {self.task} task has no classes; the contract names {named}")
         if not self.features:
             raise ValueError("no features; a model needs at least one")
         return self

@@ -31,7 +31,7 @@ KINDS: dict[type[dy.Column], Kind] = {
 
 
 def contract_of(product: Product, version: ModelVersion) -> Contract:
-    """The contract of a version; family and code are filled in when its Bento is built.
+    """The contract of a version; family, classes and code are filled in when its Bento is built.
 
     Raises:
         dagster.Failure: the declaration does not say what a caller gives.
