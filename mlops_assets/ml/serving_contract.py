@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import date, timedelta
 from importlib import import_module
 from pathlib import Path
@@ -21,6 +21,21 @@ from mlops_assets.ml.declared_spine import Clock
 from mlops_assets.ml.point_in_time import Definition, Latest, Trailing
 
 _OF_A_VERSION = {"model_version", "threshold"}
+
+
+Expressions = Callable[[], list[pl.Expr]]
+"""What a name under `on_demand` stands for."""
+
+
+def function_named(name: str) -> Expressions:
+    """The function of a dotted name, module.function.
+
+    Raises:
+        ImportError, ValueError, AttributeError: there is no such function.
+    """
+    module, _, function = name.rpartition(".")
+    found: Expressions = getattr(import_module(module), function)
+    return found
 
 
 class _Part(BaseModel):
@@ -122,8 +137,9 @@ class Contract(_Part):
         numeric, categorical: the model's features, in order.
         request: what a caller gives, in order.
         on_demand: dotted name of the function that gives the expressions (polars) by which a
-            request's row gets its `date`, `prediction_time`, look-up keys and on-demand features.
-        clock: where that is empty: how the first two follow from its columns.
+            request's row gets its look-up keys and on-demand features, and without a clock also
+            its `date` and `prediction_time`.
+        clock: how these two follow from its columns; None where `on_demand` says it.
         spine_table: domain/table of the rows that can be asked for.
         entity_keys: its columns that identify a row, `date` among them.
         lookups: feature table and what is looked up in it, in order.
@@ -181,11 +197,8 @@ class Contract(_Part):
         Raises:
             ImportError, AttributeError: there is no such function.
         """
-        if self.clock is not None:
-            return self.clock.clock().expressions()
-        module, _, name = self.on_demand.rpartition(".")
-        expressions: list[pl.Expr] = getattr(import_module(module), name)()
-        return expressions
+        of_clock = self.clock.clock().expressions() if self.clock else []
+        return [*of_clock, *(function_named(self.on_demand)() if self.on_demand else [])]
 
     def definitions(self) -> dict[str, Definition]:
         """Feature table to what is looked up in it."""
@@ -199,7 +212,7 @@ class Contract(_Part):
         }.items():
             if twice := sorted({name for name in names if names.count(name) > 1}):
                 raise ValueError(f"{', '.join(twice)}: named twice among {what}")
-        if bool(self.on_demand) == (self.clock is not None):
+        if not self.on_demand and self.clock is None:
             raise ValueError("either on_demand or a clock says when a row is; give one of them")
         if self.classes and self.task != "multiclass":
             named = ", ".join(self.classes)

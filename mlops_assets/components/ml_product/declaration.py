@@ -221,7 +221,8 @@ class Serving(Part):
     on_demand: str = Field(
         default="",
         description="Function in a domain's expressions module that the spine and the endpoint"
-        " share: module.function. Empty where no `problem` makes the spine.",
+        " share: module.function. Where no `problem` makes the spine, its expressions give further"
+        " columns of a row, to be read as features or looked up by.",
     )
     device: Literal["cpu", "cuda", "auto"] = Field(
         default="cpu", description="Where the model runs; cuda refuses to start without a GPU."

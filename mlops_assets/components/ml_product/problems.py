@@ -194,7 +194,8 @@ def spine_columns(product: Product) -> Iterator[Finding]:
     """What is read of the spine is there, and of the right kind."""
     schema = _schema(product.module.spine, product.spine.table)
     if isinstance(schema, str):
-        yield Finding(("problem",), f"spine(...) of {schema}")
+        shared = ("serving", "on_demand") if product.serving.on_demand else ("spine",)
+        yield Finding(("problem",) if product.problem else shared, f"spine(...) of {schema}")
         return
     for column in (DAY, PREDICTION_TIME):
         if column not in schema:

@@ -22,6 +22,8 @@ _RECURS = 10
 """Rows that a value must have on average to have a history."""
 _YES = {"yes", "y", "true", "t", "1", "positive", "pos"}
 NUMBERED = "row"
+CALENDAR = ("hour", "weekday", "month")
+"""Methods of a time that give what a model may read of it."""
 _SHOWN = 5
 STANDS_IN = 1_000
 """Default of training.min_rows."""
@@ -39,6 +41,7 @@ class Decided:
         keys: columns that identify a row within its day.
         numeric, categorical: what the model reads.
         left_out: column to why the model does not read it.
+        calendar: what the row's local time says, feature to method of polars; empty without a time.
         entity: a column whose values recur, for the label's history; empty where none does.
         notes: what a person should know.
     """
@@ -52,6 +55,7 @@ class Decided:
     numeric: tuple[str, ...]
     categorical: tuple[str, ...]
     left_out: dict[str, str]
+    calendar: dict[str, str]
     entity: str
     notes: tuple[str, ...] = ()
 
@@ -83,6 +87,7 @@ def decide(wanted: Wanted, table: Table) -> Decided:
         numeric=tuple(c for c in own if rows[c].dtype != pl.String),
         categorical=tuple(c for c in own if rows[c].dtype == pl.String),
         left_out=left_out,
+        calendar=_calendar(table, time, wanted.zone) if time else {},
         entity=entity if time and task != "multiclass" else "",
         notes=tuple(_notes(wanted, table, keys)),
     )
@@ -210,6 +215,14 @@ def _of_a_time(rows: Rows, column: str, time: str, lead_hours: float) -> str:
         if after:
             return f"known only after the fact: in {after:.0%} of the rows after the question"
     return "a time; derive a number from it if it says something"
+
+
+def _calendar(table: Table, time: str, zone: str) -> dict[str, str]:
+    """What of the local time differs from row to row; of a table of days that is no hour."""
+    local = table.rows[time].dt.convert_time_zone(zone).dt
+    parts = [part for part in CALENDAR if getattr(local, part)().n_unique() > 1]
+    taken = set(table.names) & set(parts)
+    return {f"{time}_{part}" if taken else part: part for part in parts}
 
 
 def _recurs(rows: Rows, column: str, time: str) -> bool:

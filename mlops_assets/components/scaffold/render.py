@@ -41,12 +41,14 @@ def render(
     files = {
         "__init__.py": f'"""The product {wanted.name}: its tables and its declaration."""\n',
         "raw.py": _raw(wanted, table, decided, contract),
-        "defs.yaml": _defs(wanted, table, decided),
+        "defs.yaml": _defs(wanted, table, decided, package),
         "README.md": _readme(wanted, table, decided, test),
         "test": _test(wanted, decided, package, contract),
     }
     if decided.entity:
         files["features.py"] = _features(wanted, table, decided, package)
+    if decided.calendar:
+        files["expressions.py"] = _expressions(wanted, decided)
     return files
 
 
@@ -155,11 +157,19 @@ def _features(wanted: Wanted, table: Table, decided: Decided, package: str) -> s
     )
 
 
+def _expressions(wanted: Wanted, decided: Decided) -> str:
+    said = [f'at.{part}().alias("{name}")' for name, part in decided.calendar.items()]
+    parts = f"[{', '.join(said)}]"
+    if len(f"    return {parts}") > _LINE:
+        parts = "".join(["[\n", *(f"        {each},\n" for each in said), "    ]"])
+    return texts.EXPRESSIONS.format(time=decided.time, zone=wanted.zone, parts=parts)
+
+
 def _literal(value: object) -> str:
     return json.dumps(value, ensure_ascii=False) if isinstance(value, str) else repr(value)
 
 
-def _defs(wanted: Wanted, table: Table, decided: Decided) -> str:
+def _defs(wanted: Wanted, table: Table, decided: Decided, package: str) -> str:
     known_after = wanted.known_after_days if decided.time else 0
     days = calendar(table, known_after)
     spine: dict[str, object] = {
@@ -183,10 +193,11 @@ def _defs(wanted: Wanted, table: Table, decided: Decided) -> str:
         label=flow(label),
         about_lead=" It is asked lead_hours before its time." if decided.time else "",
         about_label=_about_label(decided),
-        numeric=_listed(decided.numeric),
+        numeric=_listed([*decided.numeric, *decided.calendar]),
         categorical=_listed(decided.categorical),
         tables=looked_up,
         left_out=_left_out(decided.left_out),
+        serving=_serving(decided, package),
         training=flow({"first_cutoff": str(days.cutoff)} | days.training),
         gates=f"\n  gates: {flow(days.gates)}" if days.gates else "",
     )
@@ -198,6 +209,13 @@ def _about_label(decided: Decided) -> str:
     if decided.time:
         return "Known so many local days after the row's own; it is not used before."
     return "The column that is predicted."
+
+
+def _serving(decided: Decided, package: str) -> str:
+    if not decided.calendar:
+        return ""
+    named = flow({"on_demand": f"{package}.expressions.calendar"})
+    return f"  # {', '.join(decided.calendar)}: from the row's own time.\n  serving: {named}\n"
 
 
 def _left_out(left_out: Mapping[str, str]) -> str:
@@ -214,12 +232,19 @@ def _readme(wanted: Wanted, table: Table, decided: Decided, test: str) -> str:
         why=decided.why,
         test=test,
         label=decided.label,
-        features_row="| `features.py` | feature tables, looked up as of each prediction |\n"
-        if decided.entity
-        else "",
+        more_rows=_more_rows(decided),
         notes="\n" + "".join(f"- {note}\n" for note in decided.notes) if decided.notes else "",
         space=" " * max(1, 12 - len(wanted.name)),
     )
+
+
+def _more_rows(decided: Decided) -> str:
+    """Rows of the README's table on the files that not every product has."""
+    rows = {
+        "| `features.py` | feature tables, looked up as of each prediction |\n": decided.entity,
+        "| `expressions.py` | what a row's own time says, also online |\n": decided.calendar,
+    }
+    return "".join(row for row, there in rows.items() if there)
 
 
 def flow(value: object) -> str:

@@ -40,6 +40,17 @@ from {package}.raw import DAYS
 {history}
 '''
 
+EXPRESSIONS = '''"""What a row's own time says: pure polars that training and the endpoint share."""
+
+import polars as pl
+
+
+def calendar() -> list[pl.Expr]:
+    """Of `{time}` in local time, which is known whenever it is asked; weekday 1 is Monday."""
+    at = pl.col("{time}").dt.convert_time_zone("{zone}").dt
+    return {parts}
+'''
+
 DEFS = """type: mlops_assets.components.MLProduct
 
 attributes:
@@ -56,7 +67,7 @@ attributes:
   features:
     numeric: {numeric}
     categorical: {categorical}{tables}
-{left_out}  # Last day of the first training set; later ones judge it. `families:` compete.
+{left_out}{serving}  # Last day of the first training set; later ones judge it. `families:` compete.
   training: {training}{gates}
 # Every field, its unit and its default: `dg utils inspect-component {type}`.
 """
@@ -68,7 +79,7 @@ README = """# {name}
 | file | what |
 |---|---|
 | `raw.py` | where the rows come from, their days, and what a row must be |
-{features_row}| `defs.yaml` | the product: what to predict, from what, how it is judged |
+{more_rows}| `defs.yaml` | the product: what to predict, from what, how it is judged |
 | `{test}` | the source keeps the contract, the declaration loads |
 
 Written by `mlops new` from {count:,} rows. {task}: {why}.
