@@ -120,9 +120,12 @@ def test_a_table_with_a_clock(project, monkeypatch):
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize("label", ["count", "wine"])
 @pytest.mark.parametrize("name", ["rides", "rides_of_the_bicycles_of_a_town"])
-def test_what_is_written_is_formatted(project, name):
-    made(project, rides(), time="starts at", zone="Europe/Berlin", name=name)
+def test_what_is_written_is_formatted(project, name, label):
+    wine = (pl.int_range(pl.len()) % 5).replace_strict(dict(enumerate(CLASSES))).alias("wine")
+    table = rides().with_columns(wine)
+    made(project, table, time="starts at", zone="Europe/Berlin", name=name, label=label)
     folder = project / "defs" / name
     for check in (["format", "--check"], ["check", "--ignore", "S108"]):
         ruff = [sys.executable, "-m", "ruff", *check, "--config", "pyproject.toml", str(folder)]
@@ -293,6 +296,50 @@ def test_class_names_with_spaces_quotes_and_letters(project):
     rows = function_of(raw.rides)(date(2000, 1, 1), date(2000, 7, 18))
     assert set(rows["wine"].unique()) == set(CLASSES)
     assert raw.Rides.filter(rows)[1].counts() == {}
+
+
+def test_the_history_of_several_classes_has_the_share_of_each_frequent_one(project):
+    n = pl.int_range(pl.len())
+    rare = pl.when(n % 100 == 0).then(pl.lit("corked")).otherwise(pl.lit("no"))
+    wines = rides().with_columns(
+        (n % 5).replace_strict(dict(enumerate(CLASSES[:3])), default=rare).alias("wine")
+    )
+    found = made(project, wines, label="wine", time="starts at")
+    assert found.decided.shares == {
+        "wine_no": "no", "wine_barbera_d_asti": "Barbera d'Asti", "wine_barolo": "Barolo",
+        "wine_gruener_veltliner": "Grüner Veltliner",
+    }  # fmt: skip
+    product, wrong = declared(project)
+    assert wrong == []
+    assert "station_wine_gruener_veltliner_28d" in product.columns.numeric
+    features = import_module(f"{project.name}.defs.rides.features")
+    days = [date(2024, 1, 1), date(2024, 1, 2)]
+    labelled = pl.DataFrame({
+        "date": [days[0]] * 4 + [days[1]], "station": "Nord",
+        "wine": ["Grüner Veltliner", "no", None, "corked", "Grüner Veltliner"],
+    })  # fmt: skip
+    sums = function_of(features.station_history)(labelled.lazy()).collect()
+    assert sums.select("rows", "wine_gruener_veltliner_rows", "wine_no_rows").rows() == [
+        (3, 1, 1), (1, 1, 0),
+    ]  # fmt: skip
+
+
+NO_HISTORY = {
+    "no time": ({}, "- no history of the label is read: without --time"),
+    "ids": (
+        {"time": "starts at", "keys": ("id",)},
+        "- no history of the label is read: no key has",
+    ),
+}
+
+
+@pytest.mark.parametrize("label", ["class", "count", "station"])
+@pytest.mark.parametrize("case", NO_HISTORY)
+def test_where_no_history_is_read_the_readme_says_why(project, case, label):
+    wanted, says = NO_HISTORY[case]
+    made(project, rides(), label=label, **wanted)
+    assert says in text(project, "README.md")
+    assert not (project / "defs" / "rides" / "features.py").exists()
 
 
 TASKS = {

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import combinations
+from typing import Any
 
 import polars as pl
 
+from mlops_assets.components.scaffold.columns import safe_names
 from mlops_assets.components.scaffold.look import Table
 from mlops_assets.components.scaffold.wanted import Unusable, Wanted
 from mlops_assets.ml.profile import Limits, profile
@@ -21,6 +23,8 @@ _MANY_TEXTS = 200
 _RECURS = 10
 """Rows that a value must have on average to have a history."""
 _YES = {"yes", "y", "true", "t", "1", "positive", "pos"}
+FREQUENT, MOST_SHARES = 0.05, 6
+"""Least share of a class whose history is read, and how many are at most."""
 NUMBERED = "row"
 CALENDAR = ("hour", "weekday", "month")
 """Methods of a time that give what a model may read of it."""
@@ -43,6 +47,7 @@ class Decided:
         left_out: column to why the model does not read it.
         calendar: what the row's local time says, feature to method of polars; empty without a time.
         entity: a column whose values recur, for the label's history; empty where none does.
+        shares: of several classes: name of a share in the history, to the class.
         notes: what a person should know.
     """
 
@@ -57,6 +62,7 @@ class Decided:
     left_out: dict[str, str]
     calendar: dict[str, str]
     entity: str
+    shares: dict[str, Any]
     notes: tuple[str, ...] = ()
 
 
@@ -76,7 +82,7 @@ def decide(wanted: Wanted, table: Table) -> Decided:
     keys = _keys(wanted, table, label, time)
     left_out = dict(table.odd) | dict(_left_out(table, label, time, keys, task, wanted))
     own = [c for c in rows.columns if c not in left_out and c not in (label, time)]
-    entity = next((k for k in keys if _recurs(rows, k, time)), "")
+    entity = next((k for k in keys if time and _recurs(rows, k, time)), "")
     return Decided(
         task=task,
         why=why,
@@ -88,8 +94,9 @@ def decide(wanted: Wanted, table: Table) -> Decided:
         categorical=tuple(c for c in own if rows[c].dtype == pl.String),
         left_out=left_out,
         calendar=_calendar(table, time, wanted.zone) if time else {},
-        entity=entity if time and task != "multiclass" else "",
-        notes=tuple(_notes(wanted, table, keys)),
+        entity=entity,
+        shares=_shares(rows[label]) if entity and task == "multiclass" else {},
+        notes=(*_notes(wanted, table, keys), *_no_history(time, entity)),
     )
 
 
@@ -227,6 +234,26 @@ def _calendar(table: Table, time: str, zone: str) -> dict[str, str]:
 
 def _recurs(rows: Rows, column: str, time: str) -> bool:
     return column not in (time, NUMBERED) and rows.height / rows[column].n_unique() >= _RECURS
+
+
+def _shares(label: pl.Series) -> dict[str, Any]:
+    """The frequent classes, the most frequent first, by the names of their shares."""
+    counts = label.drop_nulls().alias("value").value_counts()
+    frequent = counts.filter(pl.col("count") >= FREQUENT * pl.col("count").sum())
+    ordered = frequent.sort("count", "value", descending=[True, False])
+    values = ordered["value"].head(MOST_SHARES).to_list()
+    names = safe_names([f"{label.name} {value}" for value in values])
+    return dict(zip(names.values(), values, strict=True))
+
+
+def _no_history(time: str, entity: str) -> Iterator[str]:
+    if not time:
+        yield "no history of the label is read: without --time nothing is before anything else"
+    elif not entity:
+        yield (
+            f"no history of the label is read: no key has values that stand in {_RECURS} rows or"
+            " more on average; `history` takes another column as `by`, if one recurs"
+        )
 
 
 def _notes(wanted: Wanted, table: Table, keys: tuple[str, ...]) -> Iterator[str]:

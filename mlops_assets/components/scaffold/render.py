@@ -112,19 +112,20 @@ def _source(wanted: Wanted, table: Table, decided: Decided) -> str:
     return call("SOURCE = open_source", said)
 
 
-def call(function: str, said: list[str]) -> str:
-    """A call with its arguments on few lines, as the formatter would have it."""
+def call(function: str, said: list[str], brackets: str = "()") -> str:
+    """A call with its arguments on few lines, as the formatter would have it; or a dictionary."""
+    begin, end = f"{function}{brackets[0]}", brackets[1]
     line = ", ".join(said)
-    if len(f"{function}({line})") <= _LINE:
-        return f"{function}({line})"
-    if len(line) + 4 <= _LINE:
-        return f"{function}(\n    {line}\n)"
+    if len(f"{begin}{line}{end}") <= _LINE:
+        return f"{begin}{line}{end}"
+    if len(line) + 4 <= _LINE and end == ")":
+        return f"{begin}\n    {line}\n{end}"
     lines = [""]
     for each in said:
         if len(lines[-1]) + len(each) > _WIDTH - len(",  "):
             lines.append("")
         lines[-1] += f" {each}," if lines[-1] else f"    {each},"
-    return f"{function}(\n" + "\n".join(filter(None, lines)) + "\n)  # fmt: skip"
+    return f"{begin}\n" + "\n".join(filter(None, lines)) + f"\n{end}  # fmt: skip"
 
 
 def place(source: str) -> str:
@@ -143,18 +144,31 @@ def _features(wanted: Wanted, table: Table, decided: Decided, package: str) -> s
         of = f'pl.col("{decided.label}") == {_literal(decided.positive)}'
     elif label.dtype == pl.Float64:
         of = f'(pl.col("{decided.label}") * 1000).round()'
+    what, shares = "The mean of the label", []
+    if decided.shares:
+        # Classes are told apart by their values, whatever type the label has.
+        what = "The share of each frequent class"
+        of, shares = json.dumps(decided.label), ["shares=SHARES"]
     name, entity, known_after = wanted.name, decided.entity, wanted.known_after_days
     said = [
         f'"{name}/{entity}_history"', f'table="{name}/{name}"', f'by=["{entity}"]', f"of={of}",
-        "days=DAYS", f"known_after_days={known_after}",
+        *shares, "days=DAYS", f"known_after_days={known_after}",
         f"windows={list(calendar(table, known_after).windows)}", _TABLE[0],
     ]  # fmt: skip
     return texts.FEATURES.format(
+        what=what,
         entity=entity,
         package=package,
         import_polars="import polars as pl\n\n" if "pl." in of else "",
-        history=call(f"{entity}_history = history", said),
+        history=_shares(decided) + call(f"{entity}_history = history", said),
     )
+
+
+def _shares(decided: Decided) -> str:
+    if not decided.shares:
+        return ""
+    said = [f'"{name}": {_literal(value)}' for name, value in decided.shares.items()]
+    return call("SHARES = ", said, "{}") + "\n"
 
 
 def _expressions(wanted: Wanted, decided: Decided) -> str:

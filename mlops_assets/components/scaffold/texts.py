@@ -36,7 +36,8 @@ FEATURES = '''"""Feature tables: what was known of each {entity} when a predicti
 {import_polars}from mlops_assets.components.tables import history
 from {package}.raw import DAYS
 
-# The mean of the label by {entity}, as far as it was known. Other windows (days), other `by`?
+# {what} by {entity}, as far as it was known.
+# Other windows (days), other `by`?
 {history}
 '''
 
