@@ -22,8 +22,10 @@ from typer.testing import CliRunner
 
 from mlops_assets.cli import app
 from mlops_assets.components import MLProduct
-from mlops_assets.components.code_version import code_version
+from mlops_assets.components.code_version import code_version, difference
+from mlops_assets.components.ml_product.compliance import licences_of, raw_tables
 from mlops_assets.components.ml_product.contract import contract_of
+from mlops_assets.components.ml_product.evaluation import evaluation_asset
 from mlops_assets.components.ml_product.problems import problems
 from mlops_assets.components.ml_product.product import Product
 from mlops_assets.components.ml_product.reading import read
@@ -32,6 +34,8 @@ from mlops_assets.components.scaffold.columns import safe_names
 from mlops_assets.components.scaffold.look import LOOKED_AT, look
 from mlops_assets.components.scaffold.scaffolder import MLProductScaffolder
 from mlops_assets.components.tables import function_of
+from mlops_assets.components.tables.table_asset import LICENCES
+from mlops_assets.ml.compliance_gates import licences_stated
 from mlops_assets.ml.serving_contract import Contract
 from mlops_assets.stores.model_version import ModelVersion
 from mlops_assets.stores.sources import SourceError
@@ -458,6 +462,59 @@ def test_a_table_that_will_not_do_is_said(project, mistake):
     with pytest.raises((Unusable, SourceError), match=re.escape(says)):
         made(project, table, **wanted)
     assert [p.name for p in (project / "defs").iterdir()] == ["__init__.py"]
+
+
+# --- licences and leaks -----------------------------------------------------------------------
+
+
+def test_a_licence_that_is_stated_is_written_as_it_is(project):
+    found = made(project, rides(), time="starts at", licence='the "open" terms of Süd')
+    assert not any("licence" in note for note in found.decided.notes)
+    product, _ = declared(project)
+    assert licences_of(product) == {"rides/rides": 'the "open" terms of Süd'}
+    stated = licences_stated(raw_tables(product), licences_of(product))
+    assert stated.passed
+
+
+def test_a_licence_that_nobody_stated_is_asked_for_and_refused(project):
+    LICENCES.pop("rides/rides", None)
+    found = made(project, rides(), time="starts at")
+    assert found.decided.notes[0].startswith(
+        "no licence is stated: fill it in at licence= in raw.py"
+    )
+    assert "# Fill in the licence, as" in text(project, "raw.py")
+    assert '"our own")' not in text(project, "raw.py")
+    product, wrong = declared(project)
+    assert wrong == []
+    refused = licences_stated(raw_tables(product), licences_of(product))
+    assert not refused.passed
+    assert refused.detail.startswith("no licence is stated of rides/rides; say under which terms")
+
+
+def test_to_state_a_licence_lets_the_evaluation_judge_anew(project):
+    LICENCES.pop("rides/rides", None)
+    made(project, rides(), time="starts at")
+    product, _ = declared(project)
+    before = next(iter(evaluation_asset(product).specs)).code_version
+    LICENCES["rides/rides"] = "CC0-1.0"
+    now = next(iter(evaluation_asset(product).specs)).code_version
+    assert difference(before, now) == ["configuration"]
+
+
+def test_the_readme_says_which_columns_tell_most_and_what_to_raise_if_that_is_honest(project):
+    made(project, rides(), time="starts at")
+    said = " ".join(text(project, "README.md").split())
+    assert "each alone: revenue R² 0.834 (left out). If all" in said
+    assert "raise `leak_explained` under `gates:` in `defs.yaml`" in said
+
+
+def test_the_readme_names_them_of_classes_too(project):
+    easy = rides().with_columns(size=pl.when(pl.col("class") == "c").then(5).otherwise(1))
+    found = made(project, easy, label="class")
+    assert next(iter(found.decided.telling)) == "size"
+    said = " ".join(text(project, "README.md").split())
+    assert "each alone: size AUC 1.000 (left out)" in said
+    assert "raise `leak_auc`" in said
 
 
 def test_what_is_there_stays_and_what_a_killed_process_left_goes(project):

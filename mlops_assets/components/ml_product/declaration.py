@@ -169,14 +169,15 @@ class Gates(Part):
         default=0.99,
         gt=0.5,
         le=1,
-        description="AUC from which on a leak is suspected; of several classes their mean.",
+        description="AUC from which on a leak is suspected; of several classes their mean. 1"
+        " suspects none.",
     )
     leak_explained: float = Field(
         default=0.99,
         gt=0,
         le=1,
         description="Of a regression: share of the mean's loss that is explained, from which on a"
-        " leak is suspected.",
+        " leak is suspected. 1 suspects none.",
     )
     min_calibration_slope: float = Field(
         default=0.7,

@@ -25,6 +25,7 @@ _RECURS = 10
 _YES = {"yes", "y", "true", "t", "1", "positive", "pos"}
 FREQUENT, MOST_SHARES = 0.05, 6
 """Least share of a class whose history is read, and how many are at most."""
+MOST_TELLING = 3
 NUMBERED = "row"
 CALENDAR = ("hour", "weekday", "month")
 """Methods of a time that give what a model may read of it."""
@@ -45,6 +46,7 @@ class Decided:
         keys: columns that identify a row within its day.
         numeric, categorical: what the model reads.
         left_out: column to why the model does not read it.
+        telling: the columns that alone say most of the label (AUC, or R² of a regression).
         calendar: what the row's local time says, feature to method of polars; empty without a time.
         entity: a column whose values recur, for the label's history; empty where none does.
         shares: of several classes: name of a share in the history, to the class.
@@ -60,6 +62,7 @@ class Decided:
     numeric: tuple[str, ...]
     categorical: tuple[str, ...]
     left_out: dict[str, str]
+    telling: dict[str, float]
     calendar: dict[str, str]
     entity: str
     shares: dict[str, Any]
@@ -80,7 +83,8 @@ def decide(wanted: Wanted, table: Table) -> Decided:
     rows = table.rows
     task, why = _task(wanted, rows[label], wanted.label)
     keys = _keys(wanted, table, label, time)
-    left_out = dict(table.odd) | dict(_left_out(table, label, time, keys, task, wanted))
+    profiled = _profiled(table, label, task)
+    left_out = dict(table.odd) | dict(_left_out(table, profiled, label, time, wanted))
     own = [c for c in rows.columns if c not in left_out and c not in (label, time)]
     entity = next((k for k in keys if time and _recurs(rows, k, time)), "")
     return Decided(
@@ -93,6 +97,7 @@ def decide(wanted: Wanted, table: Table) -> Decided:
         numeric=tuple(c for c in own if rows[c].dtype != pl.String),
         categorical=tuple(c for c in own if rows[c].dtype == pl.String),
         left_out=left_out,
+        telling=_telling(profiled, time, task),
         calendar=_calendar(table, time, wanted.zone) if time else {},
         entity=entity,
         shares=_shares(rows[label]) if entity and task == "multiclass" else {},
@@ -195,15 +200,26 @@ def _duplicates(rows: Rows, keys: tuple[str, ...], time: str) -> str:
     return f"{counts['len'].sum():,} rows share theirs, as {one['len']} with {example}"
 
 
-def _left_out(
-    table: Table, label: str, time: str, keys: tuple[str, ...], task: str, wanted: Wanted
-) -> Iterator[tuple[str, str]]:
-    """Column to why the model should not read it."""
+def _profiled(table: Table, label: str, task: str) -> Rows:
     rows = table.rows.filter(pl.col(label).is_not_null())
     auc = Limits(auc=_MULTICLASS_AUC) if task == "multiclass" else Limits()
     target = pl.col(label).cast(pl.String) if task == "multiclass" else pl.col(label)
-    notes = profile(rows.with_columns(target), label, auc).select("column", "note", "distinct")
-    for column, note, distinct in notes.iter_rows():
+    return profile(rows.with_columns(target), label, auc)
+
+
+def _telling(profiled: Rows, time: str, task: str) -> dict[str, float]:
+    least = 0.0 if task == "regression" else 0.5
+    known = profiled.filter(pl.col("column") != time, pl.col("alone") > least)
+    most = known.sort("alone", "column", descending=[True, False]).head(MOST_TELLING)
+    return dict(most.select("column", "alone").iter_rows())
+
+
+def _left_out(
+    table: Table, profiled: Rows, label: str, time: str, wanted: Wanted
+) -> Iterator[tuple[str, str]]:
+    """Column to why the model should not read it."""
+    rows = table.rows.filter(pl.col(label).is_not_null())
+    for column, note, distinct in profiled.select("column", "note", "distinct").iter_rows():
         kind = rows.schema[column]
         if column in (label, time):
             continue
@@ -257,6 +273,11 @@ def _no_history(time: str, entity: str) -> Iterator[str]:
 
 
 def _notes(wanted: Wanted, table: Table, keys: tuple[str, ...]) -> Iterator[str]:
+    if not wanted.licence:
+        yield (
+            'no licence is stated: fill it in at licence= in raw.py, as "CC-BY-4.0" or "our own",'
+            " or give --licence; until then no model is promoted"
+        )
     if table.rows.height < table.count:
         yield f"{table.rows.height:,} of {table.count:,} rows were looked at"
     renamed = {own: safe for safe, own in table.names.items() if own != safe}

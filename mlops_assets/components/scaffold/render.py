@@ -21,8 +21,10 @@ from mlops_assets.components.scaffold.wanted import Wanted
 
 COMPONENT = "mlops_assets.components.MLProduct"
 _WIDTH, _LINE = 96, 100
-_TABLE = ('owners=["team:data-science"]', 'licence="our own"')
-"""What a raw table says of itself; a person says it better."""
+_LEAK = 0.99
+"""Default of gates.leak_auc and gates.leak_explained."""
+_OWNERS = 'owners=["team:data-science"]'
+"""What a table says of itself; a person says it better."""
 
 
 def render(
@@ -87,7 +89,11 @@ def _raw(wanted: Wanted, table: Table, decided: Decided, contract: str) -> str:
         name=wanted.name,
         contract=contract,
         source=_source(wanted, table, decided),
-        decorator=call("@raw_table", ["days=DAYS", f"contract={contract}", *_TABLE]),
+        about_licence="" if wanted.licence else texts.LICENCE,
+        decorator=call(
+            "@raw_table",
+            ["days=DAYS", f"contract={contract}", _OWNERS, f"licence={_literal(wanted.licence)}"],
+        ),
         about_days=about,
         about_rows=f"One row for each {' and '.join(decided.keys)} of the day.",
         days=f'"{table.first}", end_date="{end}", timezone="{zone}"',
@@ -153,7 +159,7 @@ def _features(wanted: Wanted, table: Table, decided: Decided, package: str) -> s
     said = [
         f'"{name}/{entity}_history"', f'table="{name}/{name}"', f'by=["{entity}"]', f"of={of}",
         *shares, "days=DAYS", f"known_after_days={known_after}",
-        f"windows={list(calendar(table, known_after).windows)}", _TABLE[0],
+        f"windows={list(calendar(table, known_after).windows)}", _OWNERS,
     ]  # fmt: skip
     return texts.FEATURES.format(
         what=what,
@@ -248,8 +254,25 @@ def _readme(wanted: Wanted, table: Table, decided: Decided, test: str) -> str:
         label=decided.label,
         more_rows=_more_rows(decided),
         notes="\n" + "".join(f"- {note}\n" for note in decided.notes) if decided.notes else "",
+        leak=_leak(decided),
         space=" " * max(1, 12 - len(wanted.name)),
     )
+
+
+def _leak(decided: Decided) -> str:
+    """When the gate on leaks stops a model, which columns may be why, and what then."""
+    score, field = ("R²", "leak_explained") if decided.task == "regression" else ("AUC", "leak_auc")
+    said = ", ".join(
+        f"{column} {score} {alone:.3f}{' (left out)' * (column in decided.left_out)}"
+        for column, alone in decided.telling.items()
+    )
+    text = (
+        f"A model that explains nearly all ({score} {_LEAK:g}) is stopped by `leak_suspect`, a"
+        " gate: mostly a column then knows what happened after the question. The most telling"
+        f" columns, each alone: {said or 'none'}. If all that the model reads is known in time, and"
+        f" the table is that easy, raise `{field}` under `gates:` in `defs.yaml`; 1 suspects none."
+    )
+    return fill(text, width=_LINE, break_long_words=False)
 
 
 def _more_rows(decided: Decided) -> str:

@@ -25,11 +25,15 @@ class {contract}(dy.Schema):
 
 
 # More than 1 % of a day's rows against the contract withhold the day; `quality=` says otherwise.
-{decorator}
+{about_licence}{decorator}
 def {name}(first: date, last: date) -> pl.DataFrame:
     """{about_rows}"""
     return SOURCE.rows({contract}, first, last)
 '''
+
+LICENCE = """# Fill in the licence, as "CC-BY-4.0" or "our own": under which terms may the data be
+# used? Until it is stated no model is promoted.
+"""
 
 FEATURES = '''"""Feature tables: what was known of each {entity} when a prediction was asked for."""
 
@@ -86,6 +90,8 @@ README = """# {name}
 Written by `mlops new` from {count:,} rows. {task}: {why}.
 Look at what was left out in `defs.yaml`, and at the bounds in `raw.py`, first.
 {notes}
+{leak}
+
 ```
 dg check defs                  # a mistake is named with file and line
 mlops demo {name}{space}      # the days arrive, and everything follows
