@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
@@ -31,25 +31,30 @@ _ANSWERS: dict[str, list[tuple[str, Any]]] = {
     "regression": [
         ("prediction", Annotated[float, Meta(description="The number that is expected.")]),
     ],
-    "multiclass": [
-        ("predicted", Annotated[str, Meta(description="The likeliest class.")]),
-        ("probability", Annotated[float, Meta(ge=0, le=1, description="Of that class.")]),
-        (
-            "probabilities",
-            Annotated[dict[str, float], Meta(description="Of each class.")],
-        ),
-    ],
 }
-"""What an answer says, by the task."""
+"""What an answer says, by the task; `_one_of` says it of several classes."""
+
+
+def _one_of(classes: tuple[str, ...]) -> list[tuple[str, Any]]:
+    """What an answer says that is one of these classes; that of an older Bento names none."""
+    each = {"propertyNames": {"enum": list(classes)}, "required": list(classes)} if classes else {}
+    chances = Meta(description="Of each class.", extra_json_schema=each)
+    said = Literal[classes] if classes else str
+    return [
+        ("predicted", Annotated[said, Meta(description="The likeliest class.")]),
+        ("probability", Annotated[float, Meta(ge=0, le=1, description="Of that class.")]),
+        ("probabilities", Annotated[dict[str, float], chances]),
+    ]
 
 
 def answer_types(contract: Contract) -> tuple[Any, Any]:
     """The type of the answer to one row, and of the answers to many."""
+    several = contract.task == "multiclass"
     one = msgspec.defstruct(
         "Prediction",
         [
             ("prediction_id", Annotated[str, Meta(description="`mlops trace` takes it.")]),
-            *_ANSWERS[contract.task],
+            *(_one_of(contract.classes) if several else _ANSWERS[contract.task]),
             ("model_version", Annotated[int, Meta(description="Of the model registry.")]),
             ("as_of", Annotated[datetime, Meta(tz=True, description="Nothing later was known.")]),
             ("missing", Annotated[list[str], Meta(description="Features that are not known.")]),

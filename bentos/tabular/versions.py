@@ -192,6 +192,13 @@ class Versions:
                 f"the model is for a {model.target.task} task, its contract says"
                 f" {self._contract.task}"
             )
+        classes = tuple(model.target.to_json().get("classes", ()))
+        # That of an older Bento may name none.
+        if self._contract.classes and classes != self._contract.classes:
+            raise ValueError(
+                f"the model tells {', '.join(classes)} apart, its contract says"
+                f" {', '.join(self._contract.classes)}"
+            )
         model = model.on(self._settings.device or self._contract.device)
         # The first prediction also initialises the library; a row of nulls is a row.
         model.predict(Rows([dict.fromkeys(self._contract.features)]))

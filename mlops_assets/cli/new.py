@@ -49,6 +49,13 @@ def new(
     zone: Annotated[
         str, typer.Option(help="Time zone of the days, and of times that name none.")
     ] = "UTC",
+    licence: Annotated[
+        str,
+        typer.Option(
+            help="Under which terms the data may be used, as CC-BY-4.0 or 'our own'; nothing is"
+            " promoted that is made of data without one."
+        ),
+    ] = "",
     as_json: Annotated[bool, typer.Option("--json", help="Print it as JSON.")] = False,
 ) -> None:
     """Make a product from a table: look at the data, and write one folder to edit.
@@ -58,7 +65,7 @@ def new(
     and defs.yaml says why. Nothing that is there is overwritten.
 
         mlops new rides --from rides.csv --label count --time starts_at --keys station,starts_at
-        mlops new wine --from wine.parquet --label cultivar
+        mlops new wine --from wine.parquet --label cultivar --licence CC-BY-4.0
         mlops new churn --from sqlite:///crm.db --table customers --label churned
     """
     from mlops_assets.components.scaffold import New, Unusable, Wanted, new_product
@@ -67,8 +74,9 @@ def new(
 
     columns = tuple(k.strip() for k in keys.split(",") if k.strip())
     wanted = Wanted(
-        name, source, label, time, columns, task, table, lead_hours, known_after_days, zone
-    )
+        name, source, label, time, columns, task, table, lead_hours, known_after_days, zone,
+        licence.strip(),
+    )  # fmt: skip
     root = repository()
     try:
         found: New = new_product(wanted, root, root / "mlops_assets" / "defs" / name)

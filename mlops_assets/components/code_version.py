@@ -106,7 +106,8 @@ def _distributions() -> Mapping[str, list[str]]:
 
 
 def _parts(roots: tuple[Any, ...], libraries: set[str]) -> Iterator[str]:
-    ours = {_package(root) for root in map(_unwrapped, roots) if _is_code(root)} | {_OURS}
+    given = [value for root in roots for value in _given(root)]
+    ours = {_package(root) for root in map(_unwrapped, given) if _is_code(root)} | {_OURS}
     # The values are kept beside their ids, since an id is used again once its value is gone.
     seen: dict[int, Any] = {}
     pending: list[Named] = [(str(position), root) for position, root in enumerate(roots)]
@@ -176,6 +177,13 @@ def _root(module: str) -> str:
 
 def _is_code(value: Any) -> bool:
     return inspect.isfunction(value) or inspect.isclass(value)
+
+
+def _given(root: Any) -> list[Any]:
+    """The functions that a root stands for: those of a partial are as much its own."""
+    if isinstance(root, partial):
+        return [root.func, *root.args, *root.keywords.values()]
+    return [root]
 
 
 def _package(code: Any) -> str:

@@ -115,5 +115,8 @@ def licences_stated(
     faults = len(lacking) + len(bad)
     detail = "; ".join(said) or f"the licences of {len(tables)} raw tables are stated"
     if lacking:
-        detail += "; state it at the table, @raw_table(licence=…), or under card.licences"
+        detail += (
+            '; say under which terms its data may be used, as licence="CC-BY-4.0" or licence="our'
+            " own\" of @raw_table in its raw.py, or under card.licences in the product's defs.yaml"
+        )
     return outcome("licences_stated", not faults, faults, 0, -faults, len(tables), detail)

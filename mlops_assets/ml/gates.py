@@ -14,10 +14,15 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+import polars as pl
 
 from mlops_assets.ml.bootstrap import Interval
 from mlops_assets.ml.metrics import Column
+from mlops_assets.ml.profile import tell_alone
 from mlops_assets.ml.targets import BINARY, Target
+
+_NAMED = 5
+"""Columns that a verdict names."""
 
 JUDGED = {
     "same_schema": "The model reads the product's columns, in order, and no others.",
@@ -130,11 +135,16 @@ def not_worse_than_champion(
 
 
 def leak_suspect(
-    label: Column, p: Column, limit: float = 0.82, target: Target = BINARY
+    label: Column,
+    p: Column,
+    limit: float = 0.82,
+    target: Target = BINARY,
+    features: pl.DataFrame | None = None,
 ) -> GateOutcome:
     """Fail where the model is too good to be honest: a feature probably knows the outcome.
 
-    Judged is the AUC, or the share of the loss that is explained (`Target.plausibility`).
+    Judged is the AUC, or the share of the loss that is explained (`Target.plausibility`). A limit
+    of 1 suspects none. `features`, of the same rows, say which column is suspected.
     """
     if not 0 < limit <= 1:
         raise ValueError(f"limit is {limit}, expected above 0, at most 1")
@@ -143,11 +153,32 @@ def leak_suspect(
         name, found = target.plausibility(truth, score)
     except ValueError as error:
         return outcome("leak_suspect", False, None, limit, None, truth.size, str(error))
-    passed = found < limit
+    passed = found < limit or limit == 1
     detail = f"{name} {found:.4f}, expected below {limit:.4f}"
     if not passed:
-        detail += "; does a feature know what happened after the prediction time?"
+        field = "leak_explained" if target.task == "regression" else "leak_auc"
+        detail += (
+            "; does a feature know what happened after the prediction time?"
+            f"{_alone(label, features, limit)} If all is known in time and the table is that easy,"
+            f" raise gates.{field} in the product's defs.yaml; 1 suspects none"
+        )
     return outcome("leak_suspect", passed, found, limit, limit - found, truth.size, detail)
+
+
+def _alone(label: Column, features: pl.DataFrame | None, limit: float) -> str:
+    """Which columns alone say as much of the label, in words; empty where nothing can be said."""
+    if features is None:
+        return ""
+    try:
+        told = tell_alone(features, pl.Series(label))
+    except ValueError:
+        return ""
+    by = [f"{column} {score:.4f}" for column, score in told if score >= limit]
+    if by:
+        more = f" and {len(by) - _NAMED} more" if len(by) > _NAMED else ""
+        return f" Alone reach it {', '.join(by[:_NAMED])}{more}."
+    most = ", ".join(f"{column} {score:.4f}" for column, score in told[:_NAMED])
+    return f" No column alone reaches it; the most telling are {most}." if most else ""
 
 
 def calibrated(

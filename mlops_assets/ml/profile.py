@@ -64,6 +64,17 @@ def profile(
     return pl.DataFrame(rows, schema=_SCHEMA)
 
 
+def tell_alone(features: pl.DataFrame, label: pl.Series) -> list[tuple[str, float]]:
+    """The columns by what each alone says of the label (AUC or R²), the most telling first.
+
+    Raises:
+        ValueError: as `profile`.
+    """
+    found = profile(features.with_columns(label.alias(_LABEL)), _LABEL).drop_nulls("alone")
+    return list(found.sort("alone", "column", descending=[True, False])["column", "alone"].rows())
+
+
+_LABEL = "(label)"
 _SCHEMA = {
     "column": pl.String, "type": pl.String, "missing": pl.Float64, "distinct": pl.Int64,
     "lowest": pl.String, "highest": pl.String, "mean": pl.Float64, "usual": pl.String,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import date, timedelta
 from importlib import import_module
 from pathlib import Path
@@ -22,6 +22,21 @@ from mlops_assets.ml.periods import Every, Periods
 from mlops_assets.ml.point_in_time import Definition, Latest, Trailing
 
 _OF_A_VERSION = {"model_version", "threshold"}
+
+
+Expressions = Callable[[], list[pl.Expr]]
+"""What a name under `on_demand` stands for."""
+
+
+def function_named(name: str) -> Expressions:
+    """The function of a dotted name, module.function.
+
+    Raises:
+        ImportError, ValueError, AttributeError: there is no such function.
+    """
+    module, _, function = name.rpartition(".")
+    found: Expressions = getattr(import_module(module), function)
+    return found
 
 
 class _Part(BaseModel):
@@ -120,14 +135,16 @@ class Contract(_Part):
         product: its name.
         model_version: which version the Bento was built with.
         task: binary, multiclass or regression: what an answer is.
+        classes: of a multiclass task: what can be predicted, in the model's order.
         family: of the model; the image holds this family's library.
         threshold: of a binary task: probability from which on the decision is yes.
         device: "cpu", "cuda" (a server without a GPU refuses to start) or "auto".
         numeric, categorical: the model's features, in order.
         request: what a caller gives, in order.
         on_demand: dotted name of the function that gives the expressions (polars) by which a
-            request's row gets its `date`, `prediction_time`, look-up keys and on-demand features.
-        clock: where that is empty: how the first two follow from its columns.
+            request's row gets its look-up keys and on-demand features, and without a clock also
+            its `date` and `prediction_time`.
+        clock: how these two follow from its columns; None where `on_demand` says it.
         spine_table: domain/table of the rows that can be asked for.
         entity_keys: its columns that identify a row, `date` among them.
         lookups: feature table and what is looked up in it, in order.
@@ -137,6 +154,7 @@ class Contract(_Part):
     product: str
     model_version: str
     task: Literal["binary", "multiclass", "regression"]
+    classes: tuple[str, ...] = ()
     family: str
     threshold: float | None = Field(default=None, ge=0)
     device: Literal["cpu", "cuda", "auto"] = "cpu"
@@ -163,7 +181,9 @@ class Contract(_Part):
     @property
     def hash(self) -> str:
         """32 hex digits of all but the version and its threshold; equal ones are swappable."""
-        rest = self.model_dump(mode="json", exclude=_OF_A_VERSION)
+        # Where there are no classes the field does not count, as in the contract of an older Bento.
+        none = set() if self.classes else {"classes"}
+        rest = self.model_dump(mode="json", exclude=_OF_A_VERSION | none)
         return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()[:32]
 
     @property
@@ -182,11 +202,8 @@ class Contract(_Part):
         Raises:
             ImportError, AttributeError: there is no such function.
         """
-        if self.clock is not None:
-            return self.clock.clock().expressions()
-        module, _, name = self.on_demand.rpartition(".")
-        expressions: list[pl.Expr] = getattr(import_module(module), name)()
-        return expressions
+        of_clock = self.clock.clock().expressions() if self.clock else []
+        return [*of_clock, *(function_named(self.on_demand)() if self.on_demand else [])]
 
     def definitions(self) -> dict[str, Definition]:
         """Feature table to what is looked up in it."""
@@ -200,8 +217,11 @@ class Contract(_Part):
         }.items():
             if twice := sorted({name for name in names if names.count(name) > 1}):
                 raise ValueError(f"{', '.join(twice)}: named twice among {what}")
-        if bool(self.on_demand) == (self.clock is not None):
+        if not self.on_demand and self.clock is None:
             raise ValueError("either on_demand or a clock says when a row is; give one of them")
+        if self.classes and self.task != "multiclass":
+            named = ", ".join(self.classes)
+            raise ValueError(f"a {self.task} task has no classes; the contract names {named}")
         if not self.features:
             raise ValueError("no features; a model needs at least one")
         return self

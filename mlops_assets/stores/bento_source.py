@@ -29,17 +29,20 @@ _SERVER = ("uvicorn[standard]",)
 def source_files(model_folder: Path, contract: Contract) -> tuple[dict[str, bytes], Contract]:
     """Return the files of a Bento, content by path relative to its source folder, and its contract.
 
-    The contract is the one given with the model's family and the digest of the code.
+    The contract is the one given with the model's family and classes and the digest of the code.
 
     Raises:
         ModelFileError: if `model_folder` is not as `save_model` wrote it.
         ModuleNotFoundError: if the contract's on-demand function is in no module.
     """
-    family = read_manifest(model_folder)["family"]
+    manifest = read_manifest(model_folder)
+    family, classes = manifest["family"], tuple(manifest["target"].get("classes", ()))
     expressions = contract.on_demand.rpartition(".")[0]
     roots = [f"{_FAMILIES}.{family}", *([expressions] if expressions else [])]
     code = _code(*roots, *_service())
-    whole = contract.model_copy(update={"family": family, "code": source_version(code)})
+    whole = contract.model_copy(
+        update={"family": family, "classes": classes, "code": source_version(code)}
+    )
     packages = imported_packages(code.values(), ours=_OURS) | set(_SERVER)
     beside = {
         **{f"model/{path.name}": path.read_bytes() for path in sorted(model_folder.iterdir())},

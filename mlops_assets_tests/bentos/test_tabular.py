@@ -9,12 +9,14 @@ from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
+import msgspec
 import pytest
 
 from bentos.tabular.batching import MOST_ROWS, Batcher
+from bentos.tabular.document import document
 from bentos.tabular.endpoint import Endpoint, Service
 from bentos.tabular.metrics import Metrics
-from bentos.tabular.rows import request_types
+from bentos.tabular.rows import answer_types, request_types
 from bentos.tabular.settings import Beside, SettingError, Settings
 from bentos.tabular.versions import Loaded, Serving
 from mlops_assets_tests.late_flights import contract, requests
@@ -164,6 +166,34 @@ def test_more_requests_than_may_wait_are_refused_and_an_error_within_tells_nothi
     assert [status for status, _ in answers] == [500, 500, 429]
     assert not [body for _, body in answers if b"secret" in body or b"Traceback" in body]
     assert b'mlops_requests_total{path="/predict",status="429"} 1.0' in service.metrics.text()
+
+
+# --- what an answer can be -------------------------------------------------------------------
+
+CLASSES = ("Barbera d'Asti", "Grüner Veltliner", "two words", "価格")
+
+
+def schemas(said):
+    described = json.loads(msgspec.json.encode(document(said, *request_types(said), tokens=False)))
+    return described["components"]["schemas"]["Prediction"]["properties"]
+
+
+def test_the_document_lists_the_classes():
+    said = contract(task="multiclass", threshold=None, classes=CLASSES)
+    answer = schemas(said)
+    assert answer["predicted"]["enum"] == list(CLASSES)
+    assert answer["probabilities"]["propertyNames"] == {"enum": list(CLASSES)}
+    assert answer["probabilities"]["required"] == list(CLASSES)
+    one, _ = answer_types(said)
+    assert one.__struct_fields__[1:4] == ("predicted", "probability", "probabilities")
+    # The contract of an older Bento names none.
+    assert schemas(contract(task="multiclass", threshold=None))["predicted"]["type"] == "string"
+    assert "predicted" not in schemas(contract())
+
+
+def test_only_a_multiclass_task_has_classes():
+    with pytest.raises(ValueError, match="a binary task has no classes; the contract names a, b"):
+        contract(classes=("a", "b"))
 
 
 # --- whose answer a key gets -----------------------------------------------------------------

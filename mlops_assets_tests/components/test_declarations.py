@@ -156,6 +156,10 @@ MISTAKES: list[tuple[str, str, str, str]] = [
     ("min_gain_over_baseline: 0.0", "min_gain_over_baseline: 0.7", "gates.min_gain_over_baseline",
      "more than any model gains"),
     ("approval: none", "approval: requierd", "promotion.approval", "did you mean 'required'?"),
+    ("retraining:\n", "compliance: {sensitive: {orgin: 0.2}}\n  retraining:\n",
+     "compliance.sensitive.orgin", "'orgin' is no column of the spine; did you mean 'origin'?"),
+    ("retraining:\n", "compliance: {sensitive: {origin: -0.2}}\n  retraining:\n",
+     "compliance.sensitive.origin", "-0.2 is no gap; write a share of the mean loss, as 0.2"),
     ("team:data-science", "science", "owners[0]", "write team:NAME or an e-mail address"),
     (f"problem: {PROBLEM}", "problem: mlops_assets.nowhere", "problem", "No module named"),
 ]  # fmt: skip
@@ -166,6 +170,11 @@ def test_one_mistake_is_one_finding(old, new, field, says):
     (finding,) = found(replaced(GOOD, (old, new)))
     assert finding.startswith(f"{field}: ")
     assert says in finding
+
+
+def test_a_sensitive_column_may_be_one_that_the_model_does_not_read_or_a_looked_up_one():
+    groups = "compliance: {sensitive: {flight: 0.2, carrier_late_rate_24h: 0.2}}\n"
+    assert found(replaced(GOOD, ("retraining:\n", f"{groups}  retraining:\n"))) == []
 
 
 def test_a_missing_part_is_one_finding():

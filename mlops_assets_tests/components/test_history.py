@@ -47,6 +47,12 @@ by_station = history(
 )  # fmt: skip
 
 
+of_classes = history(
+    "components/of_classes", table="components/rides", by=["station"], of="count", days=DAYS,
+    shares={"grüner_veltliner": 29, "never": 7}, known_after_days=KNOWN_AFTER, windows=[2],
+)  # fmt: skip
+
+
 @dg.asset(key=["others", "weather"], partitions_def=DAYS)
 def weather(context: dg.AssetExecutionContext) -> pl.DataFrame:
     """As another team would write it: a frame, stored by the IO manager."""
@@ -61,12 +67,14 @@ def weather(context: dg.AssetExecutionContext) -> pl.DataFrame:
 def engine(tmp_path_factory):
     lakehouse = LakehouseResource(uri=str(tmp_path_factory.mktemp("lake")))
     resources = {"lakehouse": lakehouse, "io_manager": DeltaIOManager(lakehouse=lakehouse)}
-    definitions = dg.Definitions([rides, by_station, weather], resources=resources)
+    definitions = dg.Definitions([rides, by_station, of_classes, weather], resources=resources)
     with dg.DagsterInstance.ephemeral() as instance:
         engine = Engine(definitions, instance)
         # Before anything came: what is known of the first days is nothing.
         first = engine.settle()
-        assert first.recomputed == {"components/by_station": KNOWN_AFTER + 1}
+        assert first.recomputed == dict.fromkeys(
+            ("components/by_station", "components/of_classes"), KNOWN_AFTER + 1
+        )
         report = Report()
         engine.arrive(engine.sources[0].days, report)
         engine.settle(report)
@@ -101,6 +109,21 @@ def test_the_window_holds_what_was_known_and_nothing_later(engine, hours, mean):
     table = store(engine).scan("components/by_station")
     found = look_up(spine, table, DEFINITIONS["components/by_station"])
     assert found["station_count_2d"].item() == mean
+
+
+@pytest.mark.parametrize(
+    ("station", "hours", "share"), [("a", -1, 1 / 2), ("b", 1, 1.0), ("a", 25, 0.0), ("b", 25, 0)]
+)
+def test_the_share_of_a_class_is_of_the_rows_whose_label_is_known(engine, station, hours, share):
+    """Both have 28 and 29 by the 31st at midnight; then the 30th, of which b has no label."""
+    at = datetime(2024, 3, 31, 22, tzinfo=UTC) + timedelta(hours=hours)
+    spine = pl.DataFrame({"station": [station], "prediction_time": [at]}).with_columns(
+        pl.col("prediction_time").cast(pl.Datetime("us", "UTC"))
+    )
+    table = store(engine).scan("components/of_classes")
+    found = look_up(spine, table, DEFINITIONS["components/of_classes"])
+    assert found["station_grüner_veltliner_2d"].item() == share
+    assert found["station_never_2d"].item() == 0
 
 
 def test_the_table_of_a_frame_that_any_asset_returns_is_looked_up(engine, a_product):

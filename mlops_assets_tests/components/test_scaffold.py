@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import json
+import linecache
 import re
 import subprocess
 import sys
@@ -20,11 +22,22 @@ from typer.testing import CliRunner
 
 from mlops_assets.cli import app
 from mlops_assets.components import MLProduct
+from mlops_assets.components.code_version import code_version, difference
+from mlops_assets.components.ml_product.compliance import licences_of, raw_tables
+from mlops_assets.components.ml_product.contract import contract_of
+from mlops_assets.components.ml_product.evaluation import evaluation_asset
+from mlops_assets.components.ml_product.problems import problems
+from mlops_assets.components.ml_product.product import Product
+from mlops_assets.components.ml_product.reading import read
 from mlops_assets.components.scaffold import New, Unusable, Wanted, new_product
 from mlops_assets.components.scaffold.columns import safe_names
 from mlops_assets.components.scaffold.look import LOOKED_AT, look
 from mlops_assets.components.scaffold.scaffolder import MLProductScaffolder
 from mlops_assets.components.tables import function_of
+from mlops_assets.components.tables.table_asset import LICENCES
+from mlops_assets.ml.compliance_gates import licences_stated
+from mlops_assets.ml.serving_contract import Contract
+from mlops_assets.stores.model_version import ModelVersion
 from mlops_assets.stores.sources import SourceError
 from mlops_assets_tests.postgresql import lacks, postgresql
 from mlops_assets_tests.stores.test_sources import fill_sqlite
@@ -106,13 +119,17 @@ def test_a_table_with_a_clock(project, monkeypatch):
     )
     assert found.made.lines < 50
     assert sorted(p.name for p in (project / "defs" / "rides").iterdir()) == [
-        "README.md", "__init__.py", "defs.yaml", "features.py", "raw.py", "test_rides.py",
+        "README.md", "__init__.py", "defs.yaml", "expressions.py", "features.py", "raw.py",
+        "test_rides.py",
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize("label", ["count", "wine"])
 @pytest.mark.parametrize("name", ["rides", "rides_of_the_bicycles_of_a_town"])
-def test_what_is_written_is_formatted(project, name):
-    made(project, rides(), time="starts at", zone="Europe/Berlin", name=name)
+def test_what_is_written_is_formatted(project, name, label):
+    wine = (pl.int_range(pl.len()) % 5).replace_strict(dict(enumerate(CLASSES))).alias("wine")
+    table = rides().with_columns(wine)
+    made(project, table, time="starts at", zone="Europe/Berlin", name=name, label=label)
     folder = project / "defs" / name
     for check in (["format", "--check"], ["check", "--ignore", "S108"]):
         ruff = [sys.executable, "-m", "ruff", *check, "--config", "pyproject.toml", str(folder)]
@@ -129,6 +146,108 @@ def test_what_is_written_reads_the_source(project):
     assert rows["starts_at"].min() == datetime(2024, 1, 1, 8, tzinfo=UTC)
     features = import_module(f"{project.name}.defs.rides.features")
     assert features.station_history.key.to_user_string() == "rides/station_history"
+
+
+def declared(project: Path, *changes: tuple[str, str]) -> tuple[Product, list[str]]:
+    """The product that was made, with changes to its declaration, and what is wrong with it."""
+    said = text(project, "defs.yaml")
+    for old, new in changes:
+        assert said.count(old) == 1, f"{old!r} stands {said.count(old)} times in the declaration"
+        said = said.replace(old, new)
+    for module in ("raw", "features"):
+        import_module(f"{project.name}.defs.rides.{module}")
+    values, findings = read(MLProduct, yaml.safe_load(said)["attributes"])
+    product = values.product("rides")
+    return product, [str(f) for f in findings + problems(product)]
+
+
+MOMENTS = [
+    # In Berlin: before and after summer time begins, its end twice over, the turn of a year.
+    datetime(2024, 3, 31, 0, 30), datetime(2024, 3, 31, 1, 0), datetime(2024, 10, 27, 0, 59),
+    datetime(2024, 10, 27, 1, 0), datetime(2024, 12, 31, 22, 59), datetime(2024, 12, 31, 23, 0),
+]  # fmt: skip
+
+
+def test_the_calendar_is_local_and_the_endpoint_computes_what_training_reads(project):
+    made(project, rides(), time="starts at", zone="Europe/Berlin")
+    product, wrong = declared(project)
+    assert wrong == []
+    assert product.features.numeric == ["temp_c", "hour", "weekday", "month"]
+    rows = pl.DataFrame({"starts_at": MOMENTS, "station": "Nord"}).with_columns(
+        pl.col("starts_at").dt.replace_time_zone("UTC")
+    )
+    offline = product.module.spine(rows.lazy()).collect()
+    assert offline.select("hour", "weekday", "month").rows() == [
+        (1, 7, 3), (3, 7, 3), (2, 7, 10), (2, 7, 10), (23, 2, 12), (0, 3, 1),
+    ]  # fmt: skip
+    version = ModelVersion("rides", 1, "", "", {"family": "xgboost", "threshold": ""})
+    contract = Contract.model_validate_json(contract_of(product, version).model_dump_json())
+    assert contract.on_demand == f"{project.name}.defs.rides.expressions.calendar"
+    assert {"hour", "weekday", "month"}.isdisjoint(field.name for field in contract.request)
+    alone = [rows[n : n + 1].with_columns_seq(contract.expressions()) for n in range(rows.height)]
+    assert pl.concat(alone).equals(offline)
+
+
+def test_a_column_that_only_an_expression_reads_may_be_given_and_is_looked_up(project):
+    made(project, rides(), time="starts at")
+    path = project / "defs" / "rides" / "expressions.py"
+    path.write_text(path.read_text().replace("at.month()", '(pl.col("revenue") + 1)'))
+    product, wrong = declared(project)
+    assert wrong == []
+    assert not product.request["revenue"].required
+    assert product.request["starts_at"].required
+
+
+def test_what_a_calendar_does_not_tell_is_no_feature(project):
+    """Of days there are no hours; a column of the table keeps its name."""
+    day = rides(40).with_columns(pl.col("starts at").dt.truncate("1d"), weekday=pl.lit("Mo"))
+    found = made(project, day.unique(["starts at", "station"]), time="starts at")
+    assert found.decided.calendar == {"starts_at_weekday": "weekday", "starts_at_month": "month"}
+    assert '.weekday().alias("starts_at_weekday"), ' in text(project, "expressions.py")
+    assert declared(project)[1] == []
+
+
+NAMED = ".expressions.calendar"
+SHARED = {
+    "no function": ((NAMED, ".expressions.calender"), "serving.on_demand", "'calender'"),
+    "no module": ((NAMED, ".expression.calendar"), "serving.on_demand", "No module named"),
+    "no expressions": ((NAMED, ".raw.SOURCE.span"), "serving.on_demand", "names a function that"),
+    "another feature": ((" hour, weekday, month]", " hours, month]"), "features.numeric[1]",
+                        "'hours' is no column of the spine; did you mean 'hour'?"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("mistake", SHARED)
+def test_a_mistake_in_what_spine_and_endpoint_share_is_one_finding(project, mistake):
+    change, field, says = SHARED[mistake]
+    made(project, rides(), time="starts at")
+    _, (wrong,) = declared(project, change)
+    assert wrong.startswith(f"{field}: ")
+    assert says in wrong
+
+
+@pytest.mark.parametrize(
+    ("expression", "says"),
+    [('pl.col("cuont")', 'unable to find column "cuont"'), ("3", "it gives 3"),
+     ('at.date().alias("date")', "date")],
+)  # fmt: skip
+def test_an_expression_that_does_not_work_is_one_finding(project, expression, says):
+    made(project, rides(), time="starts at")
+    path = project / "defs" / "rides" / "expressions.py"
+    path.write_text(path.read_text().replace('at.month().alias("month")', expression))
+    _, (wrong,) = declared(project, (", weekday, month]", ", weekday]"))
+    assert wrong.startswith("serving.on_demand: ")
+    assert says in wrong
+
+
+def test_an_edited_expression_is_other_code(project):
+    made(project, rides(), time="starts at")
+    before = code_version(declared(project)[0].module.spine)
+    path = project / "defs" / "rides" / "expressions.py"
+    path.write_text(path.read_text().replace("at.hour()", "(at.hour() // 2)"))
+    linecache.checkcache()
+    importlib.reload(import_module(f"{project.name}.defs.rides.expressions"))
+    assert code_version(declared(project)[0].module.spine) != before
 
 
 def test_a_value_that_was_not_seen_goes_to_quarantine(project):
@@ -181,6 +300,50 @@ def test_class_names_with_spaces_quotes_and_letters(project):
     rows = function_of(raw.rides)(date(2000, 1, 1), date(2000, 7, 18))
     assert set(rows["wine"].unique()) == set(CLASSES)
     assert raw.Rides.filter(rows)[1].counts() == {}
+
+
+def test_the_history_of_several_classes_has_the_share_of_each_frequent_one(project):
+    n = pl.int_range(pl.len())
+    rare = pl.when(n % 100 == 0).then(pl.lit("corked")).otherwise(pl.lit("no"))
+    wines = rides().with_columns(
+        (n % 5).replace_strict(dict(enumerate(CLASSES[:3])), default=rare).alias("wine")
+    )
+    found = made(project, wines, label="wine", time="starts at")
+    assert found.decided.shares == {
+        "wine_no": "no", "wine_barbera_d_asti": "Barbera d'Asti", "wine_barolo": "Barolo",
+        "wine_gruener_veltliner": "Grüner Veltliner",
+    }  # fmt: skip
+    product, wrong = declared(project)
+    assert wrong == []
+    assert "station_wine_gruener_veltliner_28d" in product.columns.numeric
+    features = import_module(f"{project.name}.defs.rides.features")
+    days = [date(2024, 1, 1), date(2024, 1, 2)]
+    labelled = pl.DataFrame({
+        "date": [days[0]] * 4 + [days[1]], "station": "Nord",
+        "wine": ["Grüner Veltliner", "no", None, "corked", "Grüner Veltliner"],
+    })  # fmt: skip
+    sums = function_of(features.station_history)(labelled.lazy()).collect()
+    assert sums.select("rows", "wine_gruener_veltliner_rows", "wine_no_rows").rows() == [
+        (3, 1, 1), (1, 1, 0),
+    ]  # fmt: skip
+
+
+NO_HISTORY = {
+    "no time": ({}, "- no history of the label is read: without --time"),
+    "ids": (
+        {"time": "starts at", "keys": ("id",)},
+        "- no history of the label is read: no key has",
+    ),
+}
+
+
+@pytest.mark.parametrize("label", ["class", "count", "station"])
+@pytest.mark.parametrize("case", NO_HISTORY)
+def test_where_no_history_is_read_the_readme_says_why(project, case, label):
+    wanted, says = NO_HISTORY[case]
+    made(project, rides(), label=label, **wanted)
+    assert says in text(project, "README.md")
+    assert not (project / "defs" / "rides" / "features.py").exists()
 
 
 TASKS = {
@@ -299,6 +462,59 @@ def test_a_table_that_will_not_do_is_said(project, mistake):
     with pytest.raises((Unusable, SourceError), match=re.escape(says)):
         made(project, table, **wanted)
     assert [p.name for p in (project / "defs").iterdir()] == ["__init__.py"]
+
+
+# --- licences and leaks -----------------------------------------------------------------------
+
+
+def test_a_licence_that_is_stated_is_written_as_it_is(project):
+    found = made(project, rides(), time="starts at", licence='the "open" terms of Süd')
+    assert not any("licence" in note for note in found.decided.notes)
+    product, _ = declared(project)
+    assert licences_of(product) == {"rides/rides": 'the "open" terms of Süd'}
+    stated = licences_stated(raw_tables(product), licences_of(product))
+    assert stated.passed
+
+
+def test_a_licence_that_nobody_stated_is_asked_for_and_refused(project):
+    LICENCES.pop("rides/rides", None)
+    found = made(project, rides(), time="starts at")
+    assert found.decided.notes[0].startswith(
+        "no licence is stated: fill it in at licence= in raw.py"
+    )
+    assert "# Fill in the licence, as" in text(project, "raw.py")
+    assert '"our own")' not in text(project, "raw.py")
+    product, wrong = declared(project)
+    assert wrong == []
+    refused = licences_stated(raw_tables(product), licences_of(product))
+    assert not refused.passed
+    assert refused.detail.startswith("no licence is stated of rides/rides; say under which terms")
+
+
+def test_to_state_a_licence_lets_the_evaluation_judge_anew(project):
+    LICENCES.pop("rides/rides", None)
+    made(project, rides(), time="starts at")
+    product, _ = declared(project)
+    before = next(iter(evaluation_asset(product).specs)).code_version
+    LICENCES["rides/rides"] = "CC0-1.0"
+    now = next(iter(evaluation_asset(product).specs)).code_version
+    assert difference(before, now) == ["configuration"]
+
+
+def test_the_readme_says_which_columns_tell_most_and_what_to_raise_if_that_is_honest(project):
+    made(project, rides(), time="starts at")
+    said = " ".join(text(project, "README.md").split())
+    assert "each alone: revenue R² 0.834 (left out). If all" in said
+    assert "raise `leak_explained` under `gates:` in `defs.yaml`" in said
+
+
+def test_the_readme_names_them_of_classes_too(project):
+    easy = rides().with_columns(size=pl.when(pl.col("class") == "c").then(5).otherwise(1))
+    found = made(project, easy, label="class")
+    assert next(iter(found.decided.telling)) == "size"
+    said = " ".join(text(project, "README.md").split())
+    assert "each alone: size AUC 1.000 (left out)" in said
+    assert "raise `leak_auc`" in said
 
 
 def test_what_is_there_stays_and_what_a_killed_process_left_goes(project):

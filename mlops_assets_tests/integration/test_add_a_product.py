@@ -138,11 +138,15 @@ shown.with_row_index("select").write_parquet("digits.parquet")
 """
 """Images of handwritten digits that scikit-learn carries: ten classes, no clock, awkward names."""
 
+NEW_DIGITS = (
+    "mlops new digits --from digits.parquet --label digit --keys select --licence BSD-3-Clause"
+)
+
 
 @pytest.mark.year
 def test_several_classes_without_a_clock_from_a_file_to_predictions(there):
     ran(f"python -c '{DIGITS}'", there)
-    said = ran("mlops new digits --from digits.parquet --label digit --keys select", there)
+    said = ran(NEW_DIGITS, there)
     assert "digits is a multiclass task" in said
     declared = there / "mlops_assets" / "defs" / "digits" / "defs.yaml"
     # The images are easy and few: near certainty is no leak, and a linear model is hard to beat.

@@ -57,7 +57,11 @@ def test_licences_are_stated_and_none_is_refused():
     assert licences_stated({"a/x"}, {"a/x": "CC0-1.0"}).passed
     lacking = licences_stated({"a/x", "a/y"}, {"a/x": "CC0-1.0", "a/y": " "})
     assert not lacking.passed
-    assert "a/y" in lacking.detail
+    assert lacking.detail == (
+        "no licence is stated of a/y; say under which terms its data may be used, as"
+        ' licence="CC-BY-4.0" or licence="our own" of @raw_table in its raw.py, or under'
+        " card.licences in the product's defs.yaml"
+    )
     bad = licences_stated({"a/x"}, {"a/x": "CC-BY-NC-4.0"}, ["CC-BY-NC-4.0"])
     assert not bad.passed
     assert "a/x (CC-BY-NC-4.0)" in bad.detail

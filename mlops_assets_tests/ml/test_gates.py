@@ -1,6 +1,7 @@
 """gates.py: each gate passes what it should, and nothing passes for want of evidence."""
 
 import numpy as np
+import polars as pl
 import pytest
 
 from mlops_assets.ml.gates import (
@@ -10,6 +11,7 @@ from mlops_assets.ml.gates import (
     not_worse_than_champion,
     sound_scores,
 )
+from mlops_assets.ml.targets import Multiclass, Regression
 
 ROWS, DAYS = 3_000, 30
 DAY = np.arange(ROWS) % DAYS
@@ -110,6 +112,37 @@ def test_a_score_too_good_is_a_suspected_leak():
     assert leaked.margin == pytest.approx(0.82 - 1)
     assert "after the prediction time" in leaked.detail
     assert leak_suspect([0, 1, 1], [0.5, 0.5, 0.5], limit=0.5).passed is False
+
+
+def test_a_suspected_leak_names_the_columns_and_the_field_to_raise():
+    known = np.clip(LABEL * 0.9 + 0.05, 0, 1)
+    noise = pl.Series(RNG.normal(size=ROWS))
+    features = pl.DataFrame({"noise": noise, "paid": LABEL, "chance": TRUE_CHANCE})
+    leaked = leak_suspect(LABEL, known, 0.99, features=features)
+    assert "Alone reach it paid 1.0000. If all is known in time" in leaked.detail
+    assert "raise gates.leak_auc in the product's defs.yaml; 1 suspects none" in leaked.detail
+    together = leak_suspect(LABEL, known, 0.99, features=features.drop("paid"))
+    assert "No column alone reaches it; the most telling are chance 0.7" in together.detail
+    many = pl.DataFrame({f"copy_{n}": LABEL for n in range(7)})
+    assert "copy_4 1.0000 and 2 more" in leak_suspect(LABEL, known, features=many).detail
+
+
+def test_a_suspected_leak_of_classes_and_of_numbers_names_columns_too():
+    words = pl.Series(["a b", "ü", "c"] * (ROWS // 3))
+    target = Multiclass().of(words)
+    scores = np.eye(3)[target.encode(words).astype(int)] * 0.94 + 0.02
+    sure = leak_suspect(words, scores, 0.99, target, pl.DataFrame({"word": words}))
+    assert (sure.passed, "Alone reach it word 1.0000" in sure.detail) == (False, True)
+    number = RNG.normal(size=ROWS)
+    doubled = pl.DataFrame({"doubled": 2 * number, "constant": 1.0})
+    told = leak_suspect(number, number + 0.001, 0.9, Regression("squared_error"), doubled).detail
+    assert "Alone reach it doubled 0.9" in told
+    assert "raise gates.leak_explained" in told
+
+
+def test_a_limit_of_1_suspects_none():
+    assert leak_suspect(LABEL, LABEL * 1.0, 1.0).passed
+    assert not leak_suspect(LABEL, LABEL * 1.0, 0.9999).passed
 
 
 def test_a_leak_cannot_be_ruled_out_on_one_class():

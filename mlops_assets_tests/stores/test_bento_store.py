@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import http.client
 import json
 import os
@@ -19,7 +20,18 @@ import polars as pl
 import psutil
 import pytest
 
-from mlops_assets.ml.families import ModelFileError, families, family, load_model
+from bentos.tabular.settings import Settings
+from bentos.tabular.versions import Versions
+from mlops_assets.ml.families import (
+    FitOptions,
+    Labelled,
+    ModelFileError,
+    families,
+    family,
+    load_model,
+    save_model,
+)
+from mlops_assets.ml.targets import Multiclass
 from mlops_assets.stores.bento_server import RequestRefused
 from mlops_assets.stores.bento_source import source_files, source_version
 from mlops_assets.stores.bento_store import BentoError, BentoStore
@@ -99,6 +111,53 @@ def test_a_contract_is_swappable_where_only_version_and_threshold_differ(model_f
     assert source_files(model_folder, contract(device="auto"))[1].hash != ours.hash
     other = saved(tmp_path / "other", "logistic_regression")
     assert source_files(other, contract())[1].hash != ours.hash
+
+
+CLASSES = ("Grüner Veltliner", "one, two", "two words")
+
+
+def of_classes(folder, classes=CLASSES):
+    """The folder of a model that tells classes apart."""
+    frame = pl.concat([features()] * 6)
+    label = np.resize(np.arange(len(classes)), frame.height).astype(float)
+    labelled = Labelled(frame, label, Multiclass(classes=classes))
+    kind = family("logistic_regression")
+    save_model(kind.fit(labelled, None, COLUMNS, {}, FitOptions(seed=7, threads=1)), folder)
+    return folder
+
+
+def test_the_classes_of_a_model_are_in_its_contract_and_in_no_other(model_folder, tmp_path):
+    said = contract(task="multiclass", threshold=None)
+    three = source_files(of_classes(tmp_path / "three"), said)[1]
+    two = source_files(of_classes(tmp_path / "two", CLASSES[:2]), said)[1]
+    assert (three.classes, two.classes) == (CLASSES, CLASSES[:2])
+    assert three.hash != two.hash
+    binary = source_files(model_folder, contract())[1]
+    assert binary.classes == ()
+    rest = binary.model_dump(mode="json", exclude={"model_version", "threshold", "classes"})
+    digest = hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
+    assert binary.hash == digest[:32]
+
+
+def test_a_model_of_other_classes_than_the_contract_says_does_not_load(tmp_path):
+    said = contract(task="multiclass", threshold=None, classes=("a", "b"))
+    folder = of_classes(tmp_path / "model")
+    settings = Settings.read(trial(tmp_path / "trial"))
+    with pytest.raises(ValueError, match="tells Grüner Veltliner, one, two, two words apart, its"):
+        Versions(said, folder, settings).first()
+
+
+@pytest.mark.slow
+def test_a_server_of_several_classes_lists_them_and_answers_one(store, settings, tmp_path):
+    said = contract(task="multiclass", threshold=None)
+    built = build(store, of_classes(tmp_path / "model"), said)
+    with store.serve(built.tag, settings) as running:
+        document = json.loads(ask(running, "/docs.json", method="GET")[2])
+        answer = running.predict(ASKED[0])
+    properties = document["components"]["schemas"]["Prediction"]["properties"]
+    assert properties["predicted"]["enum"] == list(CLASSES)
+    assert answer["predicted"] in CLASSES
+    assert set(answer["probabilities"]) == set(CLASSES)
 
 
 def test_only_what_serving_needs_goes_in(model_folder):

@@ -40,7 +40,9 @@ def judge_compliance(
     logged = dict.fromkeys([*product.request, *product.spine.entity_keys])
     found = [
         no_personal_data(product.columns.names, logged, personal(product)),
-        licences_stated(raw_tables(product), product.licences, product.compliance.refused_licences),
+        licences_stated(
+            raw_tables(product), licences_of(product), product.compliance.refused_licences
+        ),
     ]
     limits = product.compliance.sensitive
     try:
@@ -62,6 +64,11 @@ def personal(product: Product) -> dict[str, str]:
             read = definition.columns
             found |= {f: f"the contract of {table}" for f, c in read.items() if c in marked}
     return found
+
+
+def licences_of(product: Product) -> dict[str, str]:
+    """The raw tables that a product is made of to the licence of their data; empty for none."""
+    return {t: product.licences.get(t, "") for t in sorted(raw_tables(product))}
 
 
 def raw_tables(product: Product) -> set[str]:

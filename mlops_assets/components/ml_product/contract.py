@@ -31,7 +31,7 @@ KINDS: dict[type[dy.Column], Kind] = {
 
 
 def contract_of(product: Product, version: ModelVersion) -> Contract:
-    """The contract of a version; family and code are filled in when its Bento is built.
+    """The contract of a version; family, classes and code are filled in when its Bento is built.
 
     Raises:
         dagster.Failure: the declaration does not say what a caller gives.
@@ -52,7 +52,7 @@ def contract_of(product: Product, version: ModelVersion) -> Contract:
         numeric=product.columns.numeric,
         categorical=product.columns.categorical,
         request=request_fields(product),
-        on_demand=product.serving.on_demand if product.problem else "",
+        on_demand=product.serving.on_demand,
         clock=None if product.problem else clock_of_rows(product.clock),
         spine_table=product.spine.table,
         entity_keys=tuple(product.spine.entity_keys),

@@ -169,14 +169,15 @@ class Gates(Part):
         default=0.99,
         gt=0.5,
         le=1,
-        description="AUC from which on a leak is suspected; of several classes their mean.",
+        description="AUC from which on a leak is suspected; of several classes their mean. 1"
+        " suspects none.",
     )
     leak_explained: float = Field(
         default=0.99,
         gt=0,
         le=1,
         description="Of a regression: share of the mean's loss that is explained, from which on a"
-        " leak is suspected.",
+        " leak is suspected. 1 suspects none.",
     )
     min_calibration_slope: float = Field(
         default=0.7,
@@ -221,7 +222,8 @@ class Serving(Part):
     on_demand: str = Field(
         default="",
         description="Function in a domain's expressions module that the spine and the endpoint"
-        " share: module.function. Empty where no `problem` makes the spine.",
+        " share: module.function. Where no `problem` makes the spine, its expressions give further"
+        " columns of a row, to be read as features or looked up by.",
     )
     device: Literal["cpu", "cuda", "auto"] = Field(
         default="cpu", description="Where the model runs; cuda refuses to start without a GPU."

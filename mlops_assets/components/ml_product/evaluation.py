@@ -16,7 +16,7 @@ import polars as pl
 
 from mlops_assets.components.automation import content_changed
 from mlops_assets.components.metadata import picture, table
-from mlops_assets.components.ml_product.compliance import judge_compliance
+from mlops_assets.components.ml_product.compliance import judge_compliance, licences_of
 from mlops_assets.components.ml_product.evidence import baseline_trained, recompute, trained
 from mlops_assets.components.ml_product.incumbent import GATE_RESULTS, incumbent, known_version
 from mlops_assets.components.ml_product.origin import described, evaluated, fitted_rows
@@ -72,7 +72,7 @@ def evaluation_asset(product: Product) -> dg.AssetsDefinition:
             judge_rows,
             judge_compliance,
             product.compliance,
-            product.card.licences,
+            licences_of(product),
             product.request,
         ),
         kinds=["polars", "mlflow"],
@@ -100,7 +100,14 @@ def evaluation_asset(product: Product) -> dg.AssetsDefinition:
         baseline = _baseline(store, models, product, version, target, record, rows)
         champion = contender(models, present, "champion", rows) if present else None
         report = evaluate(
-            rows, target, candidate, baseline, champion, limits_of(product), product.segments
+            rows,
+            target,
+            candidate,
+            baseline,
+            champion,
+            limits_of(product),
+            product.segments,
+            product.columns.names,
         )
         outcomes = [
             *judge_rows(store, models, product, version, present, record["baseline_run"], rows),

@@ -10,7 +10,7 @@ import polars as pl
 
 from mlops_assets.components.automation import content_changed
 from mlops_assets.components.ml_product import importance
-from mlops_assets.components.ml_product.compliance import raw_tables
+from mlops_assets.components.ml_product.compliance import licences_of
 from mlops_assets.components.ml_product.evaluation import SEGMENTS, as_judged
 from mlops_assets.components.ml_product.incumbent import last_outcomes, serving_version
 from mlops_assets.components.ml_product.origin import described, evaluated, fitted_rows, set_of
@@ -41,7 +41,7 @@ def card_of(
         family=version.tags["family"],
         intended_use=product.card.intended_use,
         limits=product.card.limits,
-        licences={t: product.licences.get(t, "") for t in sorted(raw_tables(product))},
+        licences=licences_of(product),
         trained_on={
             "rows": f"{fitted.height:,} labelled rows of {fitted[DAY].n_unique()} days",
             "fitted on": described(version),

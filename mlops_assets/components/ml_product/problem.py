@@ -22,6 +22,7 @@ from mlops_assets.components.periods import Calendar, periods_of
 from mlops_assets.components.tables.table_asset import DAYS_OF
 from mlops_assets.ml.declared_spine import DAY, Clock
 from mlops_assets.ml.declared_spine import label as label_of
+from mlops_assets.ml.serving_contract import Expressions, function_named
 
 
 class Unresolved(ValueError):
@@ -64,18 +65,23 @@ def imported(name: str) -> Problem:
     return Problem(module.DAYS, module.spine, module.label, getattr(module, "LEAD", None))
 
 
-def declared(spine: d.Spine, label: d.Label, lead: timedelta) -> Problem:
+def declared(spine: d.Spine, label: d.Label, lead: timedelta, on_demand: str = "") -> Problem:
     """The problem that columns say.
 
+    Args:
+        spine, label: the declaration.
+        lead: time between the prediction and the row's own time.
+        on_demand: function whose expressions give further columns of a row, module.function.
+
     Raises:
-        Unresolved: the spine's table is not there, or has no days.
+        Unresolved: the spine's table is not there, or has no days; or there is no such function.
     """
     days = DAYS_OF.get(spine.table)
     if days is None:
         raise Unresolved(f"{spine.table!r} is no declared table with days")
     return Problem(
         days=days,
-        spine=partial(_on_the_clock, clock=clock_of(spine, lead)),
+        spine=partial(_on_the_clock, clock=clock_of(spine, lead), more=more_of(on_demand)),
         label=partial(
             label_of,
             keys=tuple(spine.entity_keys),
@@ -83,6 +89,25 @@ def declared(spine: d.Spine, label: d.Label, lead: timedelta) -> Problem:
             positive=label.positive,
         ),
     )
+
+
+def more_of(on_demand: str) -> Expressions:
+    """The function that `serving.on_demand` names; one that gives nothing where it names none.
+
+    Raises:
+        Unresolved: there is no such function, or it gives no expressions.
+    """
+    if not on_demand:
+        return _nothing
+    says = f"{on_demand!r} names a function that gives polars expressions, module.function"
+    try:
+        found = function_named(on_demand)
+        given = list(found())
+    except Exception as error:
+        raise Unresolved(f"{says}: {told(error)}") from error
+    if odd := [each for each in given if not isinstance(each, pl.Expr)]:
+        raise Unresolved(f"{says}: it gives {odd[0]!r}")
+    return found
 
 
 def clock_of(spine: d.Spine, lead: timedelta) -> Clock:
@@ -139,5 +164,10 @@ def _example(column: Any, day: date) -> str | bool | int | float:
     return int(least if least is not None else 1)
 
 
-def _on_the_clock(frame: pl.LazyFrame, clock: Clock) -> pl.LazyFrame:
-    return frame.with_columns(clock.expressions())
+def _nothing() -> list[pl.Expr]:
+    return []
+
+
+def _on_the_clock(frame: pl.LazyFrame, clock: Clock, more: Expressions) -> pl.LazyFrame:
+    """The same as `Contract.expressions` gives a request."""
+    return frame.with_columns([*clock.expressions(), *more()])

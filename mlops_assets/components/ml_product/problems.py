@@ -194,7 +194,8 @@ def spine_columns(product: Product) -> Iterator[Finding]:
     """What is read of the spine is there, and of the right kind."""
     schema = _schema(product.module.spine, product.spine.table)
     if isinstance(schema, str):
-        yield Finding(("problem",), f"spine(...) of {schema}")
+        shared = ("serving", "on_demand") if product.serving.on_demand else ("spine",)
+        yield Finding(("problem",) if product.problem else shared, f"spine(...) of {schema}")
         return
     for column in (DAY, PREDICTION_TIME):
         if column not in schema:
@@ -243,6 +244,22 @@ def each_column_once(product: Product) -> Iterator[Finding]:
                 yield Finding(("features", "tables", i), says)
 
 
+def sensitive_columns(product: Product) -> Iterator[Finding]:
+    """What groups are told apart by is in the feature view, or else in the spine."""
+    schema = _schema(product.module.spine, product.spine.table)
+    if isinstance(schema, str):
+        return  # That is reported.
+    looked_up = [
+        f for t in product.features.tables if t in DEFINITIONS for f in DEFINITIONS[t].features
+    ]
+    for column, limit in product.compliance.sensitive.items():
+        path = ("compliance", "sensitive", column)
+        if column not in (*schema, *looked_up):
+            yield Finding(path, unknown(column, "column of the spine", schema.names()))
+        elif limit < 0:
+            yield Finding(path, f"{limit:g} is no gap; write a share of the mean loss, as 0.2")
+
+
 def possible_gain(product: Product) -> Iterator[Finding]:
     """A gain over the baseline that a model can have."""
     asked, binary = product.gates.min_gain_over_baseline, product.task == "binary"
@@ -257,7 +274,7 @@ def possible_gain(product: Product) -> Iterator[Finding]:
 CHECKS: tuple[Check, ...] = (
     name, owners, problem_module, tables, spine_columns, label_columns, feature_tables,
     each_column_once, known_families, known_baseline, family_params, metric, columns_or_module,
-    segments, possible_gain, *days.CHECKS,
+    segments, sensitive_columns, possible_gain, *days.CHECKS,
     *serving.CHECKS,
 )  # fmt: skip
 

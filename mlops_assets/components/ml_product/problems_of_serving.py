@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from importlib import import_module
 from typing import Any
 
 import polars as pl
 
 from mlops_assets.components.loading import told
 from mlops_assets.components.ml_product.contract import KINDS
-from mlops_assets.components.ml_product.problem import Unresolved
+from mlops_assets.components.ml_product.problem import Unresolved, more_of
 from mlops_assets.components.ml_product.product import Product
 from mlops_assets.components.ml_product.reading import Finding, unknown
 from mlops_assets.components.tables.feature_table import DEFINITIONS
@@ -46,16 +45,15 @@ def request(product: Product) -> Iterator[Finding]:
 def on_demand(product: Product) -> Iterator[Finding]:
     """What follows from a request alone is what look-ups and the model need of the spine."""
     path, named = ("serving", "on_demand"), product.serving.on_demand
-    if not product.problem:
-        if named:
-            yield Finding(path, f"{named!r} is of no use: no `problem` module makes the spine")
+    if not named:
+        if product.problem:
+            says = "is missing: name a function that gives polars expressions, module.function"
+            yield Finding(path, says)
         return
-    module, _, function = named.rpartition(".")
     try:
-        expressions = getattr(import_module(module), function)()
-    except Exception as error:
-        says = "names a function that gives polars expressions, module.function"
-        yield Finding(path, f"{named!r} {says}: {told(error)}")
+        more = more_of(named)
+    except Unresolved as error:
+        yield Finding(path, str(error))
         return
     columns = _columns(product)
     if product.request.keys() - columns.keys():
@@ -63,8 +61,12 @@ def on_demand(product: Product) -> Iterator[Finding]:
     given = {name: columns[name].dtype for name in product.request}
     make_spine = product.module.spine
     try:
-        schema = pl.LazyFrame(schema=given).with_columns(expressions).collect_schema()
         spine = make_spine(pl.LazyFrame(schema=_dtypes(columns))).collect_schema()
+    except Exception:
+        return  # That is reported.
+    of_clock = [] if product.problem else product.clock.expressions()
+    try:
+        schema = pl.LazyFrame(schema=given).with_columns([*of_clock, *more()]).collect_schema()
     except Exception as error:
         yield Finding(path, f"{named!r} fails on a request: {told(error)}")
         return

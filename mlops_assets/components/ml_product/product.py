@@ -24,6 +24,7 @@ from mlops_assets.components.ml_product.problem import (
     clock_of,
     declared,
     imported,
+    more_of,
     request_of,
 )
 from mlops_assets.components.periods import Calendar, beginning, declare, periods_of
@@ -94,7 +95,7 @@ class Product:
         """
         if self.problem:
             return imported(self.problem)
-        return declared(self.spine, self.label, self.lead)
+        return declared(self.spine, self.label, self.lead, self.serving.on_demand)
 
     @property
     def clock(self) -> Clock:
@@ -155,7 +156,10 @@ class Product:
             raise Unresolved(f"{self.spine.table}: its columns are not declared")
         own = [*self.features.numeric, *self.features.categorical]
         tables = (t for t in self.features.tables if t in DEFINITIONS)
-        read = [*own, *(key for table in tables for key in DEFINITIONS[table].keys)]
+        more = more_of(self.serving.on_demand)
+        derived = [name for each in more() for name in each.meta.root_names()]
+        keys = [key for table in tables for key in DEFINITIONS[table].keys]
+        read = [*own, *keys, *derived]
         return request_of(contract, self.spine, read, self.training.first_cutoff)
 
     @property

@@ -87,6 +87,7 @@ def evaluate(
     champion: Contender | None,
     limits: Limits,
     segments: Sequence[str] = (),
+    features: Sequence[str] = (),
 ) -> Report:
     """Judge the candidate beside the baseline and the champion, paired, on the same rows.
 
@@ -98,10 +99,12 @@ def evaluate(
         champion: what serves now, if anything does.
         limits: the product's gates.
         segments: columns to split the figures by, beside the month.
+        features: columns that the candidate reads.
     """
     label, days = rows[LABEL], rows[DAY].to_numpy()
     contenders = [c for c in (candidate, baseline, champion) if c is not None]
-    outcomes = judge(label, days, target, candidate, baseline, champion, limits)
+    read = rows.select(features)
+    outcomes = judge(label, days, target, candidate, baseline, champion, limits, read)
     if len(outcomes) == 1:
         return Report({}, {}, {}, pl.DataFrame(), outcomes)
     frame = rows.select(
@@ -129,8 +132,9 @@ def judge(
     baseline: Contender,
     champion: Contender | None,
     limits: Limits,
+    features: pl.DataFrame | None = None,
 ) -> list[GateOutcome]:
-    """The gates on scores.
+    """The gates on scores; `features` are what the candidate reads of the rows.
 
     Where the candidate's are not sound, or are of one day, those that compare are not judged; a
     gate that was not judged counts as not passed.
@@ -141,7 +145,7 @@ def judge(
     scores, theirs = candidate.scores, champion.scores if champion else None
     return [
         sound,
-        gates.leak_suspect(label, scores, limits.leak, target),
+        gates.leak_suspect(label, scores, limits.leak, target, features),
         gates.gain_over_baseline(
             label,
             scores,

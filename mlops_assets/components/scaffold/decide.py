@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import combinations
+from typing import Any
 
 import polars as pl
 
+from mlops_assets.components.scaffold.columns import safe_names
 from mlops_assets.components.scaffold.look import Table
 from mlops_assets.components.scaffold.wanted import Unusable, Wanted
 from mlops_assets.ml.profile import Limits, profile
@@ -21,7 +23,12 @@ _MANY_TEXTS = 200
 _RECURS = 10
 """Rows that a value must have on average to have a history."""
 _YES = {"yes", "y", "true", "t", "1", "positive", "pos"}
+FREQUENT, MOST_SHARES = 0.05, 6
+"""Least share of a class whose history is read, and how many are at most."""
+MOST_TELLING = 3
 NUMBERED = "row"
+CALENDAR = ("hour", "weekday", "month")
+"""Methods of a time that give what a model may read of it."""
 _SHOWN = 5
 STANDS_IN = 1_000
 """Default of training.min_rows."""
@@ -39,7 +46,10 @@ class Decided:
         keys: columns that identify a row within its day.
         numeric, categorical: what the model reads.
         left_out: column to why the model does not read it.
+        telling: the columns that alone say most of the label (AUC, or R² of a regression).
+        calendar: what the row's local time says, feature to method of polars; empty without a time.
         entity: a column whose values recur, for the label's history; empty where none does.
+        shares: of several classes: name of a share in the history, to the class.
         notes: what a person should know.
     """
 
@@ -52,7 +62,10 @@ class Decided:
     numeric: tuple[str, ...]
     categorical: tuple[str, ...]
     left_out: dict[str, str]
+    telling: dict[str, float]
+    calendar: dict[str, str]
     entity: str
+    shares: dict[str, Any]
     notes: tuple[str, ...] = ()
 
 
@@ -70,9 +83,10 @@ def decide(wanted: Wanted, table: Table) -> Decided:
     rows = table.rows
     task, why = _task(wanted, rows[label], wanted.label)
     keys = _keys(wanted, table, label, time)
-    left_out = dict(table.odd) | dict(_left_out(table, label, time, keys, task, wanted))
+    profiled = _profiled(table, label, task)
+    left_out = dict(table.odd) | dict(_left_out(table, profiled, label, time, wanted))
     own = [c for c in rows.columns if c not in left_out and c not in (label, time)]
-    entity = next((k for k in keys if _recurs(rows, k, time)), "")
+    entity = next((k for k in keys if time and _recurs(rows, k, time)), "")
     return Decided(
         task=task,
         why=why,
@@ -83,8 +97,11 @@ def decide(wanted: Wanted, table: Table) -> Decided:
         numeric=tuple(c for c in own if rows[c].dtype != pl.String),
         categorical=tuple(c for c in own if rows[c].dtype == pl.String),
         left_out=left_out,
-        entity=entity if time and task != "multiclass" else "",
-        notes=tuple(_notes(wanted, table, keys)),
+        telling=_telling(profiled, time, task),
+        calendar=_calendar(table, time, wanted.zone) if time else {},
+        entity=entity,
+        shares=_shares(rows[label]) if entity and task == "multiclass" else {},
+        notes=(*_notes(wanted, table, keys), *_no_history(time, entity)),
     )
 
 
@@ -183,15 +200,26 @@ def _duplicates(rows: Rows, keys: tuple[str, ...], time: str) -> str:
     return f"{counts['len'].sum():,} rows share theirs, as {one['len']} with {example}"
 
 
-def _left_out(
-    table: Table, label: str, time: str, keys: tuple[str, ...], task: str, wanted: Wanted
-) -> Iterator[tuple[str, str]]:
-    """Column to why the model should not read it."""
+def _profiled(table: Table, label: str, task: str) -> Rows:
     rows = table.rows.filter(pl.col(label).is_not_null())
     auc = Limits(auc=_MULTICLASS_AUC) if task == "multiclass" else Limits()
     target = pl.col(label).cast(pl.String) if task == "multiclass" else pl.col(label)
-    notes = profile(rows.with_columns(target), label, auc).select("column", "note", "distinct")
-    for column, note, distinct in notes.iter_rows():
+    return profile(rows.with_columns(target), label, auc)
+
+
+def _telling(profiled: Rows, time: str, task: str) -> dict[str, float]:
+    least = 0.0 if task == "regression" else 0.5
+    known = profiled.filter(pl.col("column") != time, pl.col("alone") > least)
+    most = known.sort("alone", "column", descending=[True, False]).head(MOST_TELLING)
+    return dict(most.select("column", "alone").iter_rows())
+
+
+def _left_out(
+    table: Table, profiled: Rows, label: str, time: str, wanted: Wanted
+) -> Iterator[tuple[str, str]]:
+    """Column to why the model should not read it."""
+    rows = table.rows.filter(pl.col(label).is_not_null())
+    for column, note, distinct in profiled.select("column", "note", "distinct").iter_rows():
         kind = rows.schema[column]
         if column in (label, time):
             continue
@@ -212,11 +240,44 @@ def _of_a_time(rows: Rows, column: str, time: str, lead_hours: float) -> str:
     return "a time; derive a number from it if it says something"
 
 
+def _calendar(table: Table, time: str, zone: str) -> dict[str, str]:
+    """What of the local time differs from row to row; of a table of days that is no hour."""
+    local = table.rows[time].dt.convert_time_zone(zone).dt
+    parts = [part for part in CALENDAR if getattr(local, part)().n_unique() > 1]
+    taken = set(table.names) & set(parts)
+    return {f"{time}_{part}" if taken else part: part for part in parts}
+
+
 def _recurs(rows: Rows, column: str, time: str) -> bool:
     return column not in (time, NUMBERED) and rows.height / rows[column].n_unique() >= _RECURS
 
 
+def _shares(label: pl.Series) -> dict[str, Any]:
+    """The frequent classes, the most frequent first, by the names of their shares."""
+    counts = label.drop_nulls().alias("value").value_counts()
+    frequent = counts.filter(pl.col("count") >= FREQUENT * pl.col("count").sum())
+    ordered = frequent.sort("count", "value", descending=[True, False])
+    values = ordered["value"].head(MOST_SHARES).to_list()
+    names = safe_names([f"{label.name} {value}" for value in values])
+    return dict(zip(names.values(), values, strict=True))
+
+
+def _no_history(time: str, entity: str) -> Iterator[str]:
+    if not time:
+        yield "no history of the label is read: without --time nothing is before anything else"
+    elif not entity:
+        yield (
+            f"no history of the label is read: no key has values that stand in {_RECURS} rows or"
+            " more on average; `history` takes another column as `by`, if one recurs"
+        )
+
+
 def _notes(wanted: Wanted, table: Table, keys: tuple[str, ...]) -> Iterator[str]:
+    if not wanted.licence:
+        yield (
+            'no licence is stated: fill it in at licence= in raw.py, as "CC-BY-4.0" or "our own",'
+            " or give --licence; until then no model is promoted"
+        )
     if table.rows.height < table.count:
         yield f"{table.rows.height:,} of {table.count:,} rows were looked at"
     renamed = {own: safe for safe, own in table.names.items() if own != safe}

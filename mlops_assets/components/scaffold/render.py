@@ -21,8 +21,10 @@ from mlops_assets.components.scaffold.wanted import Wanted
 
 COMPONENT = "mlops_assets.components.MLProduct"
 _WIDTH, _LINE = 96, 100
-_TABLE = ('owners=["team:data-science"]', 'licence="our own"')
-"""What a raw table says of itself; a person says it better."""
+_LEAK = 0.99
+"""Default of gates.leak_auc and gates.leak_explained."""
+_OWNERS = 'owners=["team:data-science"]'
+"""What a table says of itself; a person says it better."""
 
 
 def render(
@@ -41,12 +43,14 @@ def render(
     files = {
         "__init__.py": f'"""The product {wanted.name}: its tables and its declaration."""\n',
         "raw.py": _raw(wanted, table, decided, contract),
-        "defs.yaml": _defs(wanted, table, decided),
+        "defs.yaml": _defs(wanted, table, decided, package),
         "README.md": _readme(wanted, table, decided, test),
         "test": _test(wanted, decided, package, contract),
     }
     if decided.entity:
         files["features.py"] = _features(wanted, table, decided, package)
+    if decided.calendar:
+        files["expressions.py"] = _expressions(wanted, decided)
     return files
 
 
@@ -85,7 +89,11 @@ def _raw(wanted: Wanted, table: Table, decided: Decided, contract: str) -> str:
         name=wanted.name,
         contract=contract,
         source=_source(wanted, table, decided),
-        decorator=call("@raw_table", ["days=DAYS", f"contract={contract}", *_TABLE]),
+        about_licence="" if wanted.licence else texts.LICENCE,
+        decorator=call(
+            "@raw_table",
+            ["days=DAYS", f"contract={contract}", _OWNERS, f"licence={_literal(wanted.licence)}"],
+        ),
         about_days=about,
         about_rows=f"One row for each {' and '.join(decided.keys)} of the day.",
         days=f'"{table.first}", end_date="{end}", timezone="{zone}"',
@@ -110,19 +118,20 @@ def _source(wanted: Wanted, table: Table, decided: Decided) -> str:
     return call("SOURCE = open_source", said)
 
 
-def call(function: str, said: list[str]) -> str:
-    """A call with its arguments on few lines, as the formatter would have it."""
+def call(function: str, said: list[str], brackets: str = "()") -> str:
+    """A call with its arguments on few lines, as the formatter would have it; or a dictionary."""
+    begin, end = f"{function}{brackets[0]}", brackets[1]
     line = ", ".join(said)
-    if len(f"{function}({line})") <= _LINE:
-        return f"{function}({line})"
-    if len(line) + 4 <= _LINE:
-        return f"{function}(\n    {line}\n)"
+    if len(f"{begin}{line}{end}") <= _LINE:
+        return f"{begin}{line}{end}"
+    if len(line) + 4 <= _LINE and end == ")":
+        return f"{begin}\n    {line}\n{end}"
     lines = [""]
     for each in said:
         if len(lines[-1]) + len(each) > _WIDTH - len(",  "):
             lines.append("")
         lines[-1] += f" {each}," if lines[-1] else f"    {each},"
-    return f"{function}(\n" + "\n".join(filter(None, lines)) + "\n)  # fmt: skip"
+    return f"{begin}\n" + "\n".join(filter(None, lines)) + f"\n{end}  # fmt: skip"
 
 
 def place(source: str) -> str:
@@ -141,25 +150,46 @@ def _features(wanted: Wanted, table: Table, decided: Decided, package: str) -> s
         of = f'pl.col("{decided.label}") == {_literal(decided.positive)}'
     elif label.dtype == pl.Float64:
         of = f'(pl.col("{decided.label}") * 1000).round()'
+    what, shares = "The mean of the label", []
+    if decided.shares:
+        # Classes are told apart by their values, whatever type the label has.
+        what = "The share of each frequent class"
+        of, shares = json.dumps(decided.label), ["shares=SHARES"]
     name, entity, known_after = wanted.name, decided.entity, wanted.known_after_days
     said = [
         f'"{name}/{entity}_history"', f'table="{name}/{name}"', f'by=["{entity}"]', f"of={of}",
-        "days=DAYS", f"known_after_days={known_after}",
-        f"windows={list(calendar(table, known_after).windows)}", _TABLE[0],
+        *shares, "days=DAYS", f"known_after_days={known_after}",
+        f"windows={list(calendar(table, known_after).windows)}", _OWNERS,
     ]  # fmt: skip
     return texts.FEATURES.format(
+        what=what,
         entity=entity,
         package=package,
         import_polars="import polars as pl\n\n" if "pl." in of else "",
-        history=call(f"{entity}_history = history", said),
+        history=_shares(decided) + call(f"{entity}_history = history", said),
     )
+
+
+def _shares(decided: Decided) -> str:
+    if not decided.shares:
+        return ""
+    said = [f'"{name}": {_literal(value)}' for name, value in decided.shares.items()]
+    return call("SHARES = ", said, "{}") + "\n"
+
+
+def _expressions(wanted: Wanted, decided: Decided) -> str:
+    said = [f'at.{part}().alias("{name}")' for name, part in decided.calendar.items()]
+    parts = f"[{', '.join(said)}]"
+    if len(f"    return {parts}") > _LINE:
+        parts = "".join(["[\n", *(f"        {each},\n" for each in said), "    ]"])
+    return texts.EXPRESSIONS.format(time=decided.time, zone=wanted.zone, parts=parts)
 
 
 def _literal(value: object) -> str:
     return json.dumps(value, ensure_ascii=False) if isinstance(value, str) else repr(value)
 
 
-def _defs(wanted: Wanted, table: Table, decided: Decided) -> str:
+def _defs(wanted: Wanted, table: Table, decided: Decided, package: str) -> str:
     known_after = wanted.known_after_days if decided.time else 0
     days = calendar(table, known_after)
     spine: dict[str, object] = {
@@ -183,10 +213,11 @@ def _defs(wanted: Wanted, table: Table, decided: Decided) -> str:
         label=flow(label),
         about_lead=" It is asked lead_hours before its time." if decided.time else "",
         about_label=_about_label(decided),
-        numeric=_listed(decided.numeric),
+        numeric=_listed([*decided.numeric, *decided.calendar]),
         categorical=_listed(decided.categorical),
         tables=looked_up,
         left_out=_left_out(decided.left_out),
+        serving=_serving(decided, package),
         training=flow({"first_cutoff": str(days.cutoff)} | days.training),
         gates=f"\n  gates: {flow(days.gates)}" if days.gates else "",
     )
@@ -198,6 +229,13 @@ def _about_label(decided: Decided) -> str:
     if decided.time:
         return "Known so many local days after the row's own; it is not used before."
     return "The column that is predicted."
+
+
+def _serving(decided: Decided, package: str) -> str:
+    if not decided.calendar:
+        return ""
+    named = flow({"on_demand": f"{package}.expressions.calendar"})
+    return f"  # {', '.join(decided.calendar)}: from the row's own time.\n  serving: {named}\n"
 
 
 def _left_out(left_out: Mapping[str, str]) -> str:
@@ -214,12 +252,36 @@ def _readme(wanted: Wanted, table: Table, decided: Decided, test: str) -> str:
         why=decided.why,
         test=test,
         label=decided.label,
-        features_row="| `features.py` | feature tables, looked up as of each prediction |\n"
-        if decided.entity
-        else "",
+        more_rows=_more_rows(decided),
         notes="\n" + "".join(f"- {note}\n" for note in decided.notes) if decided.notes else "",
+        leak=_leak(decided),
         space=" " * max(1, 12 - len(wanted.name)),
     )
+
+
+def _leak(decided: Decided) -> str:
+    """When the gate on leaks stops a model, which columns may be why, and what then."""
+    score, field = ("R²", "leak_explained") if decided.task == "regression" else ("AUC", "leak_auc")
+    said = ", ".join(
+        f"{column} {score} {alone:.3f}{' (left out)' * (column in decided.left_out)}"
+        for column, alone in decided.telling.items()
+    )
+    text = (
+        f"A model that explains nearly all ({score} {_LEAK:g}) is stopped by `leak_suspect`, a"
+        " gate: mostly a column then knows what happened after the question. The most telling"
+        f" columns, each alone: {said or 'none'}. If all that the model reads is known in time, and"
+        f" the table is that easy, raise `{field}` under `gates:` in `defs.yaml`; 1 suspects none."
+    )
+    return fill(text, width=_LINE, break_long_words=False)
+
+
+def _more_rows(decided: Decided) -> str:
+    """Rows of the README's table on the files that not every product has."""
+    rows = {
+        "| `features.py` | feature tables, looked up as of each prediction |\n": decided.entity,
+        "| `expressions.py` | what a row's own time says, also online |\n": decided.calendar,
+    }
+    return "".join(row for row, there in rows.items() if there)
 
 
 def flow(value: object) -> str:

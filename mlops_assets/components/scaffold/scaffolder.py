@@ -28,6 +28,7 @@ class ScaffoldParams(BaseModel):
     lead_hours: float = Field(default=1.0, description="Hours before a row's time it is asked.")
     known_after_days: int = Field(default=1, description="Local days until a label is known.")
     zone: str = Field(default="UTC", description="Time zone of the days.")
+    licence: str = Field(default="", description="Of the data: an SPDX name, or in words.")
 
 
 class MLProductScaffolder(dg.Scaffolder[ScaffoldParams]):
@@ -60,7 +61,11 @@ class MLProductScaffolder(dg.Scaffolder[ScaffoldParams]):
             if not given.label:
                 raise Unusable("give --label, the column to predict")
             keys = tuple(k.strip() for k in given.keys.split(",") if k.strip())
-            said = given.model_dump() | {"keys": keys, "name": folder.name}
+            said = given.model_dump() | {
+                "keys": keys,
+                "name": folder.name,
+                "licence": given.licence.strip(),
+            }
             root = request.project_root or folder.parents[2]
             new_product(Wanted(**said), root, folder)
         except (Unusable, SourceError) as error:

@@ -25,19 +25,35 @@ class {contract}(dy.Schema):
 
 
 # More than 1 % of a day's rows against the contract withhold the day; `quality=` says otherwise.
-{decorator}
+{about_licence}{decorator}
 def {name}(first: date, last: date) -> pl.DataFrame:
     """{about_rows}"""
     return SOURCE.rows({contract}, first, last)
 '''
+
+LICENCE = """# Fill in the licence, as "CC-BY-4.0" or "our own": under which terms may the data be
+# used? Until it is stated no model is promoted.
+"""
 
 FEATURES = '''"""Feature tables: what was known of each {entity} when a prediction was asked for."""
 
 {import_polars}from mlops_assets.components.tables import history
 from {package}.raw import DAYS
 
-# The mean of the label by {entity}, as far as it was known. Other windows (days), other `by`?
+# {what} by {entity}, as far as it was known.
+# Other windows (days), other `by`?
 {history}
+'''
+
+EXPRESSIONS = '''"""What a row's own time says: pure polars that training and the endpoint share."""
+
+import polars as pl
+
+
+def calendar() -> list[pl.Expr]:
+    """Of `{time}` in local time, which is known whenever it is asked; weekday 1 is Monday."""
+    at = pl.col("{time}").dt.convert_time_zone("{zone}").dt
+    return {parts}
 '''
 
 DEFS = """type: mlops_assets.components.MLProduct
@@ -56,7 +72,7 @@ attributes:
   features:
     numeric: {numeric}
     categorical: {categorical}{tables}
-{left_out}  # Last day of the first training set; later ones judge it. `families:` compete.
+{left_out}{serving}  # Last day of the first training set; later ones judge it. `families:` compete.
   training: {training}{gates}
 # Every field, its unit and its default: `dg utils inspect-component {type}`.
 """
@@ -68,12 +84,14 @@ README = """# {name}
 | file | what |
 |---|---|
 | `raw.py` | where the rows come from, their days, and what a row must be |
-{features_row}| `defs.yaml` | the product: what to predict, from what, how it is judged |
+{more_rows}| `defs.yaml` | the product: what to predict, from what, how it is judged |
 | `{test}` | the source keeps the contract, the declaration loads |
 
 Written by `mlops new` from {count:,} rows. {task}: {why}.
 Look at what was left out in `defs.yaml`, and at the bounds in `raw.py`, first.
 {notes}
+{leak}
+
 ```
 dg check defs                  # a mistake is named with file and line
 mlops demo {name}{space}      # the days arrive, and everything follows

@@ -37,6 +37,7 @@ class Wanted:
         lead_hours: between the prediction and the row's time.
         known_after_days: local days after a row's own by which its label is known.
         zone: of the local days, and of times that name none.
+        licence: of the data; empty where it is to be filled in.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Wanted:
     lead_hours: float = 1.0
     known_after_days: int = 1
     zone: str = "UTC"
+    licence: str = ""
 
     def check(self) -> None:
         """Refuse what cannot be, before any data is read.

@@ -8,8 +8,9 @@ endpoint see the same.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
+from typing import Any
 
 import dagster as dg
 import polars as pl
@@ -28,19 +29,25 @@ def history(
     table: str,
     by: Sequence[str],
     of: str | pl.Expr,
+    shares: Mapping[str, Any] | None = None,
     days: Calendar,
     known_after_days: int,
     windows: Sequence[int] = (7, 28),
     owners: Sequence[str] = (),
 ) -> dg.AssetsDefinition:
-    """A feature table: the mean of the label over trailing days, `<by>_<label>_7d` and so on.
+    """A feature table: how the label went over trailing days, as it was known.
+
+    It gives the mean, `<by>_<label>_7d` and so on; of a label with classes the share of each that
+    is named, `<by>_<name>_7d`.
 
     Args:
         name: what the table is called, "domain/table".
         table: the table that the label is read from, "domain/table".
         by: columns by which it is looked up, in the table and in the spine.
         of: the label, or an expression of it: whole numbers or true and false. Of a number with
-            a fraction take a smaller unit: `(pl.col("price") * 100).round()`.
+            a fraction take a smaller unit: `(pl.col("price") * 100).round()`. With `shares`
+            anything that has values.
+        shares: name, as it stands in the features, to the value of the label whose share it is.
         days: the table's local days, weeks or months.
         known_after_days: local days after a row's own by which its label is known.
         windows: lengths of the windows, in days.
@@ -49,7 +56,11 @@ def history(
     label = pl.col(of) if isinstance(of, str) else of
     lengths = {f"{n}d": timedelta(days=n) for n in windows}
     midnight = _midnight(days.timezone)
-    ratios = {label.meta.output_name(): (SUM, ROWS)}
+    # The column that is added up, to what is added: numbers that every row with a label has.
+    summed = {f"{name}_rows": label == value for name, value in (shares or {}).items()}
+    ratios = {name: (f"{name}_rows", ROWS) for name in shares or {}}
+    if not shares:
+        summed, ratios = {SUM: label}, {label.meta.output_name(): (SUM, ROWS)}
 
     @feature_table(
         name=name,
@@ -60,11 +71,11 @@ def history(
         definition=Trailing(tuple(by), "_".join(by), ratios, lengths),
     )
     def sums(labelled: pl.LazyFrame) -> pl.LazyFrame:
-        """Sums of the label and of rows that have one, at the midnight at which they are known."""
+        """Sums of the label, and rows that have one, at the midnight at which they are known."""
         return (
             labelled.group_by(DAY, *by)
             .agg(
-                label.cast(pl.Int64).sum().alias(SUM),
+                *(value.cast(pl.Int64).sum().alias(column) for column, value in summed.items()),
                 label.is_not_null().sum().cast(pl.Int64).alias(ROWS),
             )
             .with_columns(midnight.alias(EVENT_TIME), midnight.alias(AVAILABLE_AT))
