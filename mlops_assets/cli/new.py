@@ -56,6 +56,9 @@ def new(
             " promoted that is made of data without one."
         ),
     ] = "",
+    partitioning: Annotated[
+        str, typer.Option(help="In what the rows come in: daily, weekly (Monday) or monthly.")
+    ] = "daily",
     as_json: Annotated[bool, typer.Option("--json", help="Print it as JSON.")] = False,
 ) -> None:
     """Make a product from a table: look at the data, and write one folder to edit.
@@ -75,7 +78,7 @@ def new(
     columns = tuple(k.strip() for k in keys.split(",") if k.strip())
     wanted = Wanted(
         name, source, label, time, columns, task, table, lead_hours, known_after_days, zone,
-        licence.strip(),
+        licence.strip(), partitioning,
     )  # fmt: skip
     root = repository()
     try:

@@ -14,6 +14,7 @@ from importlib import import_module
 from itertools import count
 from pathlib import Path
 
+import dagster as dg
 import polars as pl
 import pytest
 import yaml
@@ -29,6 +30,7 @@ from mlops_assets.components.ml_product.evaluation import evaluation_asset
 from mlops_assets.components.ml_product.problems import problems
 from mlops_assets.components.ml_product.product import Product
 from mlops_assets.components.ml_product.reading import read
+from mlops_assets.components.periods import periods_of
 from mlops_assets.components.scaffold import New, Unusable, Wanted, new_product
 from mlops_assets.components.scaffold.columns import safe_names
 from mlops_assets.components.scaffold.look import LOOKED_AT, look
@@ -269,6 +271,45 @@ def test_a_table_without_a_clock_and_without_keys(project):
     rows = function_of(raw.rides)(every[0], every[-1])
     assert rows.height == table.height
     assert rows["date"].n_unique() > 150
+
+
+@pytest.mark.parametrize(
+    ("partitioning", "days", "kind", "first", "offset"),
+    [
+        ("weekly", 800, dg.WeeklyPartitionsDefinition, "2024-01-08", 1),
+        ("monthly", 1000, dg.MonthlyPartitionsDefinition, "2024-02-01", 1),
+    ],
+)
+def test_a_table_in_weeks_or_months(project, partitioning, days, kind, first, offset):
+    rows = rides(days).filter(pl.col("starts at") > datetime(2024, 1, 3))
+    made(project, rows, time="starts at", partitioning=partitioning)
+    raw = import_module(f"{project.name}.defs.rides.raw")
+    import_module(f"{project.name}.defs.rides.features")
+    attributes = yaml.safe_load(text(project, "defs.yaml"))["attributes"]
+    declared, findings = read(MLProduct, attributes)
+    product = declared.product("rides")
+    assert findings + problems(product) == []
+    assert type(raw.DAYS) is kind
+    assert raw.DAYS.day_offset == offset
+    come = raw.DAYS.get_partition_keys()
+    assert come[0] == first  # the first whole one
+    last = periods_of(raw.DAYS).last_day(date.fromisoformat(come[-1]))
+    assert last <= rows["starts at"].max().date()
+    assert product.periods == periods_of(raw.DAYS)
+    # What is usual for weeks or months is left to that.
+    assert list(attributes["training"]) == ["first_cutoff"]
+    assert attributes["training"]["first_cutoff"] in come
+
+
+def test_too_few_weeks_and_weeks_without_a_clock_are_said(project):
+    with pytest.raises(Unusable, match=r"17 whole weeks .* are too few to split by .* takes 78"):
+        made(project, rides(), time="starts at", partitioning="weekly")
+    with pytest.raises(Unusable, match="--partitioning weekly takes --time"):
+        made(project, rides(), partitioning="weekly")
+    with pytest.raises(
+        Unusable, match=r"'hourly' is no partitioning\. There are daily, weekly, monthly"
+    ):
+        made(project, rides(), time="starts at", partitioning="hourly")
 
 
 def test_a_table_of_days_and_a_short_one(project):

@@ -13,11 +13,12 @@ import polars as pl
 import yaml
 
 from mlops_assets.components.scaffold import texts
-from mlops_assets.components.scaffold.calendar import calendar
+from mlops_assets.components.scaffold.calendar import calendar, whole
 from mlops_assets.components.scaffold.contract import columns
 from mlops_assets.components.scaffold.decide import NUMBERED, Decided
 from mlops_assets.components.scaffold.look import Table
 from mlops_assets.components.scaffold.wanted import Wanted
+from mlops_assets.ml.periods import DAYS
 
 COMPONENT = "mlops_assets.components.MLProduct"
 _WIDTH, _LINE = 96, 100
@@ -77,10 +78,8 @@ def question(wanted: Wanted, decided: Decided) -> str:
 
 
 def _raw(wanted: Wanted, table: Table, decided: Decided, contract: str) -> str:
-    end = table.last + timedelta(days=1)
-    zone = wanted.zone if decided.time else "UTC"
     about = (
-        "The local days that the source has. Leave end_date out of a source that goes on."
+        f"The local {wanted.periods} that the source has. Leave end_date out of one that goes on."
         if decided.time
         else "Without a clock, rows are spread over these days at random, by a hash of their keys."
     )
@@ -96,9 +95,23 @@ def _raw(wanted: Wanted, table: Table, decided: Decided, contract: str) -> str:
         ),
         about_days=about,
         about_rows=f"One row for each {' and '.join(decided.keys)} of the day.",
-        days=f'"{table.first}", end_date="{end}", timezone="{zone}"',
+        days=_days(wanted, table, decided),
         columns="\n".join(f"    {line}" for line in columns(table, decided)),
     )
+
+
+def _days(wanted: Wanted, table: Table, decided: Decided) -> str:
+    """The partitions; a week or month that is not whole is left out."""
+    zone = wanted.zone if decided.time else "UTC"
+    first, end = table.first, table.last + timedelta(days=1)
+    if wanted.periods != DAYS:
+        come = whole(table, wanted.periods)
+        first, end = come[0], wanted.periods.step(come[-1])
+    said = [f'"{first}"', f'end_date="{end}"', f'timezone="{zone}"']
+    if wanted.periods.every == "week":
+        said.append("day_offset=1")  # Monday, as cron counts
+    kind = wanted.partitioning.capitalize()
+    return call(f"DAYS = dg.{kind}PartitionsDefinition", said)
 
 
 def _source(wanted: Wanted, table: Table, decided: Decided) -> str:
@@ -159,7 +172,7 @@ def _features(wanted: Wanted, table: Table, decided: Decided, package: str) -> s
     said = [
         f'"{name}/{entity}_history"', f'table="{name}/{name}"', f'by=["{entity}"]', f"of={of}",
         *shares, "days=DAYS", f"known_after_days={known_after}",
-        f"windows={list(calendar(table, known_after).windows)}", _OWNERS,
+        f"windows={list(calendar(table, wanted, known_after).windows)}", _OWNERS,
     ]  # fmt: skip
     return texts.FEATURES.format(
         what=what,
@@ -191,7 +204,7 @@ def _literal(value: object) -> str:
 
 def _defs(wanted: Wanted, table: Table, decided: Decided, package: str) -> str:
     known_after = wanted.known_after_days if decided.time else 0
-    days = calendar(table, known_after)
+    days = calendar(table, wanted, known_after)
     spine: dict[str, object] = {
         "table": f"{wanted.name}/{wanted.name}", "entity_keys": ["date", *decided.keys],
     }  # fmt: skip

@@ -15,7 +15,7 @@ from mlops_assets.stores.sources import open_source
 {source}
 
 # {about_days}
-DAYS = dg.DailyPartitionsDefinition({days})
+{days}
 
 
 class {contract}(dy.Schema):

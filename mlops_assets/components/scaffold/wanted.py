@@ -9,7 +9,10 @@ from datetime import tzinfo
 from difflib import get_close_matches
 from zoneinfo import ZoneInfo, available_timezones
 
+from mlops_assets.ml.periods import DAYS, Periods
+
 TASKS = ("binary", "multiclass", "regression")
+PARTITIONINGS = {"daily": DAYS, "weekly": Periods("week"), "monthly": Periods("month")}
 _TAKEN = {
     "nyc_flights", "platform", "feature_view", "training_set", "leaderboard", "candidate", "test",
     "evaluation", "bento", "champion", "predictions", "performance", "drift", "importance",
@@ -38,6 +41,7 @@ class Wanted:
         known_after_days: local days after a row's own by which its label is known.
         zone: of the local days, and of times that name none.
         licence: of the data; empty where it is to be filled in.
+        partitioning: daily, weekly or monthly: in what the rows come in, and are predicted.
     """
 
     name: str
@@ -51,6 +55,7 @@ class Wanted:
     known_after_days: int = 1
     zone: str = "UTC"
     licence: str = ""
+    partitioning: str = "daily"
 
     def check(self) -> None:
         """Refuse what cannot be, before any data is read.
@@ -67,10 +72,19 @@ class Wanted:
             raise Unusable(f"{self.name!r} is the name of something else here; take another")
         if self.task and self.task not in TASKS:
             raise Unusable(unknown(self.task, "task", TASKS))
+        if self.partitioning not in PARTITIONINGS:
+            raise Unusable(unknown(self.partitioning, "partitioning", list(PARTITIONINGS)))
+        if self.partitioning != "daily" and not self.time:
+            raise Unusable(f"--partitioning {self.partitioning} takes --time, a row's moment")
         if self.zone not in available_timezones():
             raise Unusable(unknown(self.zone, "time zone", sorted(available_timezones()), few=True))
         if self.lead_hours < 0 or self.known_after_days < 0:
             raise Unusable("--lead-hours and --known-after-days are 0 or more")
+
+    @property
+    def periods(self) -> Periods:
+        """What the rows come in; weeks begin on Monday."""
+        return PARTITIONINGS[self.partitioning]
 
     @property
     def tz(self) -> tzinfo:
@@ -81,5 +95,5 @@ class Wanted:
 def unknown(value: str, kind: str, known: tuple[str, ...] | list[str], few: bool = False) -> str:
     """That a name is not known, which is near, and which there are."""
     near = get_close_matches(value, known, 1)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
+    hint = f"; did you mean {near[0]!r}?" if near else "."
     return f"{value!r} is no {kind}{hint}" + ("" if few else f" There are {', '.join(known)}")
