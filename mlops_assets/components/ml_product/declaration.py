@@ -28,7 +28,10 @@ class Part(dg.Model):
 class Spine(Part):
     """The rows to predict."""
 
-    table: str = Field(description="Table that holds them, domain/table.")
+    table: str = Field(
+        description="Table that holds them, domain/table. Its partitions, daily, weekly or monthly, are"
+        " those of the product; lengths elsewhere are calendar days in any case."
+    )
     entity_keys: list[str] = Field(
         min_length=1, description="Columns that identify a row; `date` is its day."
     )
