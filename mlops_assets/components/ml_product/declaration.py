@@ -29,8 +29,8 @@ class Spine(Part):
     """The rows to predict."""
 
     table: str = Field(
-        description="Table that holds them, domain/table. Its partitions, daily, weekly or monthly, are"
-        " those of the product; lengths elsewhere are calendar days in any case."
+        description="Table that holds them, domain/table. Its partitions, daily, weekly or monthly,"
+        " are those of the product; lengths elsewhere are calendar days in any case."
     )
     entity_keys: list[str] = Field(
         min_length=1, description="Columns that identify a row; `date` is its day."
