@@ -148,8 +148,9 @@ def test_a_model_of_other_classes_than_the_contract_says_does_not_load(tmp_path)
 
 
 @pytest.mark.slow
-def test_a_server_of_several_classes_lists_them_and_answers_one(store, settings, tmp_path):
-    said = contract(task="multiclass", threshold=None)
+def test_a_server_of_several_classes_lists_them_and_answers_one(settings, tmp_path):
+    # In a store of its own: the others look at what is in theirs.
+    store, said = BentoStore(tmp_path / "bentos"), contract(task="multiclass", threshold=None)
     built = build(store, of_classes(tmp_path / "model"), said)
     with store.serve(built.tag, settings) as running:
         document = json.loads(ask(running, "/docs.json", method="GET")[2])
