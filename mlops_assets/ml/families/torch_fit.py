@@ -151,7 +151,7 @@ def fit_network(
 
 @dataclass(frozen=True)
 class NetworkModel(EncodedModel):
-    """A torch network in evaluation mode, on the CPU; a family says which tensors it reads."""
+    """A torch network in evaluation mode; a family says which tensors it reads."""
 
     network: Module
 
@@ -162,6 +162,11 @@ class NetworkModel(EncodedModel):
     def score(self, frame: pl.DataFrame | Rows) -> np.ndarray:
         """The chance of label 1, or of each class, or the number."""
         return scores(self.network, head_of(self.facts), self.tensors(frame))
+
+    @property
+    def device(self) -> str:
+        """Where the network's weights are."""
+        return next(self.network.parameters()).device.type
 
     @classmethod
     def finds_gpu(cls) -> Callable[[], bool]:
