@@ -119,8 +119,7 @@ def main(text: str) -> None:
         "seconds": seconds,
         "answered": len(load.latencies) - load.failed,
         "failed": load.failed,
-        "p50_ms": 1000 * ordered[len(ordered) // 2],
-        "p99_ms": 1000 * ordered[min(len(ordered) - 1, int(len(ordered) * 0.99))],
+        **{f"p{p}_ms": 1000 * ordered[len(ordered) * p // 100] for p in (50, 95, 99)},
     }
     print(json.dumps(found))
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+
+if TYPE_CHECKING:
+    from bentos.tabular.versions import Loaded
 
 __all__ = ["CONTENT_TYPE_LATEST", "Metrics"]
 
@@ -36,8 +39,11 @@ class Metrics:
             "mlops_rows_with_missing", "Rows with a missing feature.", registry=registry
         )
         self._stale = Counter("mlops_rows_with_stale", "Rows with a stale one.", registry=registry)
-        self.version = Gauge(
+        self._version = Gauge(
             "mlops_model_version", "Version of the champion that serves.", registry=registry
+        )
+        self._on_gpu = Gauge(
+            "mlops_on_gpu", "1 where the champion predicts on a GPU.", registry=registry
         )
         self.ready = Gauge("mlops_ready", "1 where requests are answered.", registry=registry)
         self.swaps = Counter("mlops_swaps", "Champions taken over.", registry=registry)
@@ -53,6 +59,11 @@ class Metrics:
         self._request = cache(self._requests.labels)
         self._timed = cache(self._seconds.labels)
         self._answered = cache(self._rows.labels)
+
+    def serves(self, champion: Loaded) -> None:
+        """Say which version serves, and where."""
+        self._version.set(champion.version)
+        self._on_gpu.set(champion.model.device != "cpu")
 
     def request(self, path: str, status: int, seconds: float) -> None:
         """Count a request; `path` is one of the document's."""

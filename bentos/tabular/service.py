@@ -87,7 +87,7 @@ class Tabular:
             self._online.keep_copy()
         log = RequestLog(settings.request_log, CONTRACT.product)
         self._scorer = Scorer(CONTRACT, self._online, log, self._versions.first())
-        self._metrics.version.set(self._scorer.serving.champion.version)
+        self._metrics.serves(self._scorer.serving.champion)
         self._named: int | None = self._scorer.serving.champion.version
         self._looked_at = self._moved_after = time.monotonic()
         self._left_alone = 0
@@ -106,7 +106,7 @@ class Tabular:
         self._scorer.close()
 
     def _service(self, settings: Settings) -> Service:
-        on_gpu = (settings.device or CONTRACT.device) != "cpu"
+        on_gpu = self._scorer.serving.champion.model.device != "cpu"
         described = document(CONTRACT, ROW, ROWS, tokens=bool(settings.tokens))
         return Service(
             contract=CONTRACT,
@@ -164,7 +164,7 @@ class Tabular:
         # Counted first, so that who gets an answer of the new version finds it counted.
         self._metrics.swaps.inc()
         self._metrics.swap_seconds.set(time.monotonic() - self._moved_after)
-        self._metrics.version.set(serving.champion.version)
+        self._metrics.serves(serving.champion)
         self._scorer.serving = serving
         _logger.info("version %d serves", serving.champion.version)
 

@@ -115,7 +115,7 @@ class Settings:
             )
         return cls(
             lake_uri=lake,
-            tracking_uri=None if trial else get("MLFLOW_TRACKING_URI"),
+            tracking_uri=None if trial else get("MLFLOW_TRACKING_URI") or None,
             online_store=store,
             request_log=Path(log),
             tokens=tuple(t for t in get("MLOPS_API_TOKENS", "").replace(",", " ").split() if t),

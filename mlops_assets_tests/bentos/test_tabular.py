@@ -33,6 +33,7 @@ def test_a_home_is_enough():
     assert settings.online_store == "lmdb:///var/lib/mlops/online"
     assert settings.request_log == Path("/var/lib/mlops/requests")
     assert (settings.tokens, settings.beside, settings.tracking_uri) == ((), (), None)
+    assert Settings.read(HOME | {"MLFLOW_TRACKING_URI": ""}).tracking_uri is None
 
 
 def test_tokens_and_what_runs_beside_are_lists():

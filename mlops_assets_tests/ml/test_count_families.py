@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,7 @@ from mlops_assets.ml.families import (
     save_model,
 )
 from mlops_assets.ml.families.recent_sequence import _sequence
+from mlops_assets.ml.families.torch_fit import _exact
 from mlops_assets.ml.targets import Regression
 
 COUNTS = Regression("poisson_deviance")
@@ -266,3 +268,24 @@ def test_the_manifest_names_the_target(tmp_path):
     save_model(fit("column"), tmp_path / "model")
     manifest = json.loads(Path(tmp_path / "model" / "model.json").read_text())
     assert manifest["description"]["target"] == {"task": "regression", "metric": COUNTS.metric}
+
+
+def test_a_thread_that_ends_leaves_the_products_of_another_exact():
+    import torch
+
+    begun, ended, rounds = threading.Event(), threading.Event(), []
+
+    def other():
+        with _exact():
+            begun.set()
+            ended.wait(10)
+            rounds.append(torch.backends.cudnn.allow_tf32)
+
+    thread = threading.Thread(target=other)
+    before = torch.backends.cudnn.allow_tf32
+    with _exact():
+        thread.start()
+        begun.wait(0.3)
+    ended.set()
+    thread.join(10)
+    assert (rounds, torch.backends.cudnn.allow_tf32) == ([False], before)

@@ -164,6 +164,7 @@ def test_rows_of_a_server_are_refused_by_name(model):
 
 def test_a_server_is_refused_a_gpu_that_is_not_there_or_of_no_use(model):
     assert model.on("cpu") is model
+    assert model.device == "cpu"
     if model.family not in ON_GPU:
         assert model.on("auto") is model
         with pytest.raises(ValueError, match="on the CPU only"):
@@ -172,8 +173,9 @@ def test_a_server_is_refused_a_gpu_that_is_not_there_or_of_no_use(model):
         with pytest.raises(ValueError, match="finds no GPU"):
             model.on("cuda")
     else:
-        there = model.on("cuda").predict(TEST.frame)
-        np.testing.assert_allclose(there, model.predict(TEST.frame), atol=1e-5)
+        there = model.on("cuda")
+        assert (model.device, there.device) == ("cpu", "cuda")
+        np.testing.assert_allclose(there.predict(TEST.frame), model.predict(TEST.frame), atol=1e-5)
 
 
 def family_finds_gpu(model) -> bool:

@@ -432,6 +432,7 @@ def test_probes_and_metrics(server):
     metrics = ask(server, "/metrics", method="GET")[2].decode()
     assert 'mlops_requests_total{path="/predict",status="200"}' in metrics
     assert "mlops_model_version 1.0" in metrics
+    assert "mlops_on_gpu 0.0" in metrics
     assert "/nothing" not in metrics
 
 

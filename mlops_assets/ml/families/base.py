@@ -167,6 +167,10 @@ class Model(Protocol):
     def on(self, device: str) -> Model:
         """The model predicting on "cpu", "cuda" or "auto"; see `EncodedModel.on`."""
 
+    @property
+    def device(self) -> str:
+        """Where it predicts, "cpu" or "cuda"; where it was fitted is in `description`."""
+
     def description(self) -> dict[str, Any]:
         """Small facts about the fit, ready for JSON: rounds, device, and the like."""
 

@@ -93,6 +93,11 @@ class EncodedModel(ABC):
         chosen = choose_device(self.family, device, self.finds_gpu())
         return self if chosen == "cpu" else self.on_gpu()
 
+    @property
+    def device(self) -> str:
+        """Where it predicts: "cpu" or "cuda"."""
+        return "cpu"
+
     @classmethod
     def finds_gpu(cls) -> Callable[[], bool] | None:
         """What asks the family's library for a GPU; None for a family of the CPU only."""

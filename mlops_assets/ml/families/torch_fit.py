@@ -12,6 +12,7 @@ from contextlib import contextmanager, nullcontext
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -34,6 +35,7 @@ _PREDICT_ROWS = 65_536
 _WIDEST_EMBEDDING = 16
 # Levels hidden while fitting, so that the vector of the unknown level is learned from all of them.
 _HIDDEN_SHARE = 0.01
+_ONE_AT_A_TIME = Lock()
 
 
 def gpu_is_there() -> bool:
@@ -151,7 +153,7 @@ def fit_network(
 
 @dataclass(frozen=True)
 class NetworkModel(EncodedModel):
-    """A torch network in evaluation mode, on the CPU; a family says which tensors it reads."""
+    """A torch network in evaluation mode; a family says which tensors it reads."""
 
     network: Module
 
@@ -162,6 +164,11 @@ class NetworkModel(EncodedModel):
     def score(self, frame: pl.DataFrame | Rows) -> np.ndarray:
         """The chance of label 1, or of each class, or the number."""
         return scores(self.network, head_of(self.facts), self.tensors(frame))
+
+    @property
+    def device(self) -> str:
+        """Where the network's weights are."""
+        return next(self.network.parameters()).device.type
 
     @classmethod
     def finds_gpu(cls) -> Callable[[], bool]:
@@ -198,13 +205,25 @@ def scores(network: Module, head: Head, tensors: tuple[Tensor, ...]) -> np.ndarr
 
     device = next(network.parameters()).device
     parts = zip(*(each.to(device).split(_PREDICT_ROWS) for each in tensors), strict=True)
-    # A GPU would round a recurrent network's products to ten bits of mantissa, a thousandth.
-    exact = torch.backends.cudnn.flags(
-        enabled=True, benchmark=False, deterministic=True, allow_tf32=False
-    )
-    with torch.inference_mode(), exact if device.type == "cuda" else nullcontext():
+    with torch.inference_mode(), _exact() if device.type == "cuda" else nullcontext():
         outputs = torch.cat([network(*part) for part in parts])
         return head.scores(outputs.double()).cpu().numpy()
+
+
+@contextmanager
+def _exact() -> Iterator[None]:
+    """A GPU would round a recurrent network's products to ten bits of mantissa, a thousandth.
+
+    The setting is the whole process's, so that one thread at a time has it: another that ends
+    meanwhile, as a server's that tries a new version, would put it back.
+    """
+    import torch
+
+    flags = torch.backends.cudnn.flags(
+        enabled=True, benchmark=False, deterministic=True, allow_tf32=False
+    )
+    with _ONE_AT_A_TIME, flags:
+        yield
 
 
 def _on_device(

@@ -73,6 +73,11 @@ class XGBoostModel(EncodedModel):
         shares = self.booster.predict(matrix, pred_contribs=True).astype(np.float64)
         return np.moveaxis(shares[..., :-1], -1, 1), shares[0, ..., -1]
 
+    @property
+    def device(self) -> str:
+        """Where the booster predicts."""
+        return "cuda" if self.is_on_gpu else "cpu"
+
     @classmethod
     def finds_gpu(cls) -> Callable[[], bool]:
         """What asks the library for a GPU."""
