@@ -45,8 +45,6 @@ ROW, ROWS = request_types(CONTRACT)
 FOLLOW_SECONDS = 1.0
 RETRY_AFTER = 5
 """Looks that a version which could not be taken over is left alone, unless another is named."""
-IN_THREAD = frozenset({"embedding_mlp", "recent_sequence"})
-"""Families whose libraries let go of the interpreter while they work, for long enough."""
 
 _logger = logging.getLogger("bentoml.tabular")
 _started: list[Service] = []
@@ -106,12 +104,12 @@ class Tabular:
         self._scorer.close()
 
     def _service(self, settings: Settings) -> Service:
-        on_gpu = self._scorer.serving.champion.model.device != "cpu"
+        in_thread = self._scorer.serving.champion.model.lets_go
         described = document(CONTRACT, ROW, ROWS, tokens=bool(settings.tokens))
         return Service(
             contract=CONTRACT,
             settings=settings,
-            batcher=Batcher(self._scorer.answer, in_thread=CONTRACT.family in IN_THREAD or on_gpu),
+            batcher=Batcher(self._scorer.answer, in_thread=in_thread),
             metrics=self._metrics,
             document=msgspec.json.encode(described),
             row=ROW,

@@ -171,6 +171,11 @@ class Model(Protocol):
     def device(self) -> str:
         """Where it predicts, "cpu" or "cuda"; where it was fitted is in `description`."""
 
+    @property
+    def lets_go(self) -> bool:
+        """Whether its library lets other threads run while it predicts, long enough to be worth
+        one: a server then goes on reading."""
+
     def description(self) -> dict[str, Any]:
         """Small facts about the fit, ready for JSON: rounds, device, and the like."""
 

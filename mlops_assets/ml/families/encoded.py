@@ -98,6 +98,11 @@ class EncodedModel(ABC):
         """Where it predicts: "cpu" or "cuda"."""
         return "cpu"
 
+    @property
+    def lets_go(self) -> bool:
+        """Whether other threads run while it predicts; on a GPU they do."""
+        return self.device != "cpu"
+
     @classmethod
     def finds_gpu(cls) -> Callable[[], bool] | None:
         """What asks the family's library for a GPU; None for a family of the CPU only."""

@@ -170,6 +170,11 @@ class NetworkModel(EncodedModel):
         """Where the network's weights are."""
         return next(self.network.parameters()).device.type
 
+    @property
+    def lets_go(self) -> bool:
+        """Other threads run during the products of a network."""
+        return True
+
     @classmethod
     def finds_gpu(cls) -> Callable[[], bool]:
         """What asks the library for a GPU."""
