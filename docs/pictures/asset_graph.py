@@ -1,7 +1,7 @@
 """Draws asset-graph.png from the definitions: `python docs/pictures/asset_graph.py`.
 
-Where a box stands is said here; which boxes there are, and what depends on what, is the graph's.
-An asset that has no place here is an error.
+One product and what it reads; others look alike. Where a box stands is said here; which boxes there
+are, and what depends on what, is the graph's. An asset that has no place here is an error.
 """
 
 from __future__ import annotations
@@ -46,6 +46,13 @@ COLUMNS: list[tuple[float, float, list[str]]] = [
 ]  # fmt: skip
 """Left edge, top, and the assets from top to bottom."""
 
+PRODUCT = "flight_delays"
+BESIDE = {
+    "importance", "model_card", "notifications", "online_features", "online_performance",
+    "requests", "retrain_decisions", "rollbacks", "shadow_predictions", "skew",
+}  # fmt: skip
+"""What reports, serves and decides beside the flow from raw rows to drift, and is left out."""
+
 AROUND: dict[tuple[str, str], list[tuple[float, float]]] = {
     ("flight_events", "training_set"): [(2.3, 5.31), (2.55, 5.62), (7.35, 5.62), (7.9, 4.95)],
     ("flight_events", "performance"): [(2.3, 5.31), (2.3, 0.81), (10.3, 0.81)],
@@ -66,7 +73,14 @@ def places(names: set[str]) -> dict[str, tuple[float, float]]:
 def draw() -> Figure:
     """The picture."""
     graph = defs().resolve_asset_graph()
-    keys = {key.path[-1]: key for key in graph.get_all_asset_keys()}
+    own = {
+        k for k in graph.get_all_asset_keys() if k.path[0] == PRODUCT and k.path[-1] not in BESIDE
+    }
+    read = {parent for key in own for parent in graph.get(key).parent_keys}
+    made_of = {parent for key in read for parent in graph.get(key).parent_keys}
+    # Tables of names and places that no feature reads are raw tables all the same.
+    raw = {k for k in graph.get_all_asset_keys() if layer(graph, k) == "raw"}
+    keys = {key.path[-1]: key for key in own | read | made_of | raw}
     at = places(set(keys))
     figure = Figure(figsize=(14.6, 5.6), dpi=110)
     axes = figure.add_axes((0, 0, 1, 1))
@@ -78,7 +92,7 @@ def draw() -> Figure:
             arrow(axes, at[parent.path[-1]], at[name], way or [])
     for name, (x, y) in at.items():
         box(axes, name, x, y, layer(graph, keys[name]))
-    for x, title in ((0.0, "raw tables"), (2.7, "feature tables"), (7.9, "product: flight_delays")):
+    for x, title in ((0.0, "raw tables"), (2.7, "feature tables"), (7.9, f"product: {PRODUCT}")):
         axes.text(x, 5.85, title, fontsize=13, color="#333333", weight="bold")
     return figure
 

@@ -29,6 +29,7 @@ from mlops_assets.ml.metrics import binary_metrics
 
 FAMILIES = tuple(name for name in families() if "binary" in family(name).tasks)
 ON_GPU = ("embedding_mlp", "xgboost")
+NETWORKS = ("embedding_mlp", "recent_sequence")
 PICKLE = b"\x80"
 COLUMNS = FeatureColumns(
     numeric=("wind", "delay", "rainy", "seats", "fare", "never", "always"),
@@ -165,6 +166,7 @@ def test_rows_of_a_server_are_refused_by_name(model):
 def test_a_server_is_refused_a_gpu_that_is_not_there_or_of_no_use(model):
     assert model.on("cpu") is model
     assert model.device == "cpu"
+    assert model.lets_go is (model.family in NETWORKS)
     if model.family not in ON_GPU:
         assert model.on("auto") is model
         with pytest.raises(ValueError, match="on the CPU only"):
