@@ -62,9 +62,8 @@ def demo(
     with session("demo", progress) as opened, progress.shown():
         report = opened.engine.settle()
         for source in _sources(opened, product):
-            ends = source.ended_by(last) if last else source.usual_end
-            there = source.days_there()
-            missing = [day for day in source.days if day <= ends and day not in there]
+            there, wanted = source.days_there(), source.ended_by(last) if last else source.usual
+            missing = [day for day in wanted if day not in there]
             if missing:
                 opened.engine.arrive(missing, report, source)
         opened.engine.settle(report)

@@ -57,7 +57,10 @@ def new(
         ),
     ] = "",
     partitioning: Annotated[
-        str, typer.Option(help="In what the rows come in: daily, weekly (Monday) or monthly.")
+        str,
+        typer.Option(
+            help="In what the rows come: hourly (UTC), daily, weekly (Monday) or monthly."
+        ),
     ] = "daily",
     as_json: Annotated[bool, typer.Option("--json", help="Print it as JSON.")] = False,
 ) -> None:

@@ -20,7 +20,7 @@ from dagster._core.storage.partition_status_cache import AssetPartitionStatus
 from mlops_assets.components.periods import PERIODS_OF
 from mlops_assets.components.tables.publish import WITHHELD
 from mlops_assets.components.tables.table_asset import ARRIVES
-from mlops_assets.ml.periods import DAYS
+from mlops_assets.ml.periods import DAYS, name_of, named
 
 KEPT_BACK = 31
 """Greatest number of days of a bounded source that `demo` leaves to come one by one."""
@@ -41,29 +41,29 @@ class Source:
 
     @cached_property
     def days(self) -> list[date]:
-        """All local days, weeks or months that these tables have or will have, in order."""
+        """All local days, or other periods, that these tables have or will have, in order."""
         keys = [set(self._partitions(t).get_partition_keys()) for t in self.tables]
-        return [date.fromisoformat(k) for k in sorted(set.intersection(*keys))] if keys else []
+        return [named(k) for k in sorted(set.intersection(*keys))] if keys else []
 
-    def ended_by(self, day: date) -> date:
-        """The newest of them that has ended by a day; the earliest date where none has."""
+    def ended_by(self, day: date) -> list[date]:
+        """Those of them that have ended by a day."""
         periods = PERIODS_OF.get(self.tables[0], DAYS) if self.tables else DAYS
-        return max((p for p in self.days if periods.last_day(p) <= day), default=date.min)
+        return [p for p in self.days if periods.last_day(p) <= day]
 
     def days_there(self) -> set[date]:
         """Days of which every table is published."""
         there = [set(self.instance.get_materialized_partitions(t)) for t in self.tables]
-        return {date.fromisoformat(k) for k in set.intersection(*there)} if there else set()
+        return {named(k) for k in set.intersection(*there)} if there else set()
 
     @property
-    def usual_end(self) -> date:
-        """Where a first filling ends: some days stay to come, unless the source is open-ended.
+    def usual(self) -> list[date]:
+        """Those of a first filling: some stay to come, unless the source is open-ended.
 
         That is a month, or a tenth of what the source has.
         """
         ends = [getattr(self._partitions(t), "end", None) for t in self.tables]
         kept = min(KEPT_BACK, len(self.days) // 10) if all(ends) else 0
-        return self.days[-1 - kept]
+        return self.days[: len(self.days) - kept]
 
     def next_days(self, count: int) -> list[date]:
         """The days after the newest one that came, at most `count`.
@@ -75,8 +75,8 @@ class Source:
             LookupError: when the source has no further day.
         """
         there = self.days_there()
-        newest = max(there, default=date.min)
-        following = [d for d in self.days if d > newest]
+        newest = max(there, default=None)
+        following = [d for d in self.days if newest is None or d > newest]
         while following and self._was_refused(following[0]):
             newest = following.pop(0)
         if not following:
@@ -96,11 +96,10 @@ class Source:
         One that could not be read, or whose process was killed, was not judged: it is next again.
         """
         found = {
-            t: self.instance.get_status_by_partition(t, [day.isoformat()], self._partitions(t))
-            or {}
+            t: self.instance.get_status_by_partition(t, [name_of(day)], self._partitions(t)) or {}
             for t in self.tables
         }
-        statuses = {t: status.get(day.isoformat()) for t, status in found.items()}
+        statuses = {t: status.get(name_of(day)) for t, status in found.items()}
         failed = [t for t, s in statuses.items() if s == AssetPartitionStatus.FAILED]
         ended = {AssetPartitionStatus.MATERIALIZED, AssetPartitionStatus.FAILED}
         return (
@@ -115,7 +114,7 @@ class Source:
         tried = log.get_latest_asset_partition_materialization_attempts_without_materializations(
             table
         )
-        run_id, _ = tried[day.isoformat()]
+        run_id, _ = tried[name_of(day)]
         ended = self.instance.all_logs(run_id, of_type=dg.DagsterEventType.STEP_FAILURE)
         said = [entry.get_dagster_event().step_failure_data.user_failure_data for entry in ended]
         return any(failure and WITHHELD in failure.metadata for failure in said)

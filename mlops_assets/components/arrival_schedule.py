@@ -10,6 +10,7 @@ import dagster as dg
 
 from mlops_assets.components.arrival import Source
 from mlops_assets.components.tables.table_asset import ARRIVES
+from mlops_assets.ml.periods import name_of
 
 CRON = "0 * * * *"
 
@@ -66,6 +67,6 @@ def next_day(domain: str, tables: list[dg.AssetKey]) -> dg.ScheduleDefinition:
             day = source.next_days(1)[0]
         except LookupError as end:
             return dg.SkipReason(str(end))
-        return dg.RunRequest(partition_key=day.isoformat())
+        return dg.RunRequest(partition_key=name_of(day))
 
     return schedule

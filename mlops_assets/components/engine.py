@@ -22,6 +22,7 @@ from dagster._utils.warnings import disable_dagster_warnings
 
 from mlops_assets.components.arrival import Source, sources
 from mlops_assets.components.provenance import Partition, provenance_of, spec_of
+from mlops_assets.ml.periods import name_of
 
 _QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 _RANGE_START = "dagster/asset_partition_range_start"
@@ -217,7 +218,7 @@ class Engine:
 
     def arrive(self, days: Sequence[date], report: Report, source: Source | None = None) -> None:
         """Materialize a source, or all, for days that have arrived, one run a table."""
-        keys = {d.isoformat() for d in days}
+        keys = {name_of(d) for d in days}
         for table in (t for each in ([source] if source else self.sources) for t in each.tables):
             for span in self._spans(table, keys):
                 report.runs.append(self.run([table], span))

@@ -1,4 +1,4 @@
-"""Which periods an asset's partitions are: days, weeks or months, as Dagster declares them."""
+"""Which periods an asset's partitions are: hours, days, weeks, months, as Dagster declares them."""
 
 from __future__ import annotations
 
@@ -8,10 +8,13 @@ from functools import lru_cache
 import dagster as dg
 
 from mlops_assets.components.code_version import Registry
-from mlops_assets.ml.periods import DAYS, Periods
+from mlops_assets.ml.periods import DAYS, HOUR_NAME, Periods, name_of, named
 
 Calendar = (
-    dg.DailyPartitionsDefinition | dg.WeeklyPartitionsDefinition | dg.MonthlyPartitionsDefinition
+    dg.HourlyPartitionsDefinition
+    | dg.DailyPartitionsDefinition
+    | dg.WeeklyPartitionsDefinition
+    | dg.MonthlyPartitionsDefinition
 )
 
 PERIODS_OF: dict[dg.AssetKey, Periods] = Registry()
@@ -22,13 +25,19 @@ def periods_of(calendar: dg.PartitionsDefinition[str] | None) -> Periods:
     """The periods of a partitions definition; days of None.
 
     Raises:
-        ValueError: its partitions are no local days, weeks or months from midnight to midnight.
+        ValueError: its partitions are no hours of UTC, and no local days, weeks or months from
+            midnight to midnight.
     """
     if calendar is None:
         return DAYS
-    wanted = "daily, weekly or monthly partitions that begin at midnight"
+    wanted = "hourly partitions of UTC, or daily, weekly or monthly ones that begin at midnight"
     if not isinstance(calendar, Calendar):
-        raise ValueError(f"{calendar!r} is no {wanted}")
+        raise ValueError(f"{calendar!r} is not what rows can come in: {wanted}")
+    if isinstance(calendar, dg.HourlyPartitionsDefinition):
+        if calendar.minute_offset or calendar.timezone != "UTC":
+            at = f"minute {calendar.minute_offset} of {calendar.timezone}"
+            raise ValueError(f"its hours begin at {at}; expected {wanted}")
+        return Periods("hour")
     if calendar.minute_offset or calendar.hour_offset:
         at = f"{calendar.hour_offset:02}:{calendar.minute_offset:02}"
         raise ValueError(f"its partitions begin at {at}; expected {wanted}")
@@ -44,6 +53,9 @@ def periods_of(calendar: dg.PartitionsDefinition[str] | None) -> Periods:
 
 def beginning(calendar: Calendar, first: date) -> Calendar:
     """The same calendar from a later period on."""
+    if isinstance(calendar, dg.HourlyPartitionsDefinition):
+        end = f"{calendar.end:{HOUR_NAME}}" if calendar.end else None
+        return dg.HourlyPartitionsDefinition(name_of(first), end_date=end, timezone="UTC")
     ends = f"{calendar.end:%Y-%m-%d}" if calendar.end else None
     if isinstance(calendar, dg.WeeklyPartitionsDefinition):
         return dg.WeeklyPartitionsDefinition(
@@ -70,10 +82,11 @@ def partitions_around(
 
 @lru_cache(maxsize=100_000)
 def _around(own: Periods, its: Periods, partition: str, first: int, last: int) -> tuple[str, ...]:
-    period = date.fromisoformat(partition)
+    period = named(partition)
     begin = its.of(own.step(period, first))
-    end = its.of(own.last_day(own.step(period, last)))
+    until = own.step(period, last)
+    end = its.of(until) if own.every == "hour" else its.at_end(own.last_day(until))
     found = [begin]
     while found[-1] < end:
         found.append(its.step(found[-1]))
-    return tuple(each.isoformat() for each in found)
+    return tuple(name_of(each) for each in found)

@@ -45,9 +45,8 @@ class Clock:
         by its day's first moment."""
         if self.time:
             moment = pl.col(self.time)
-            day = moment.dt.convert_time_zone(self.zone).dt.date()
             return [
-                self.periods.column(day).alias(DAY),
+                self.periods.at(moment, self.zone).alias(DAY),
                 (moment - self.lead).alias(PREDICTION_TIME),
             ]
         day = block_day(self.keys, self.first, self.blocks)

@@ -20,6 +20,7 @@ import numpy as np
 import polars as pl
 
 from mlops_assets.ml.metrics import inner_product
+from mlops_assets.ml.periods import Periods
 
 Kind: TypeAlias = Literal["numeric", "categorical", "prediction"]
 
@@ -163,7 +164,7 @@ def daily_drift(
     Args:
         reference: what the windows are compared with.
         frame: rows with their `date`; those of the first window's days must be in it.
-        days: last day of each window.
+        days: last day of each window, or last hour where `date` is a time.
         window_days: calendar days a window, its last included.
         thresholds: from which values on a column counts as drifted.
 
@@ -181,9 +182,12 @@ def daily_drift(
     if frame["date"].null_count():
         raise ValueError(f"frame: {frame['date'].null_count()} rows have no date")
     ordered = frame.sort("date")
-    dates = ordered["date"].cast(pl.Date).to_numpy()
-    ends = pl.DataFrame({"date": days}, schema={"date": pl.Date}).with_columns(
-        window_start=pl.col("date").dt.offset_by(f"-{window_days - 1}d")
+    period = ordered.schema["date"]
+    every = Periods("day" if period == pl.Date else "hour")
+    dates = ordered["date"].to_numpy()
+    starts = [every.opens(day, window_days) for day in days]
+    ends = pl.DataFrame(
+        {"date": days, "window_start": starts}, schema={"date": period, "window_start": period}
     )
     first = np.searchsorted(dates, ends["window_start"].to_numpy(), side="left")
     end = np.searchsorted(dates, ends["date"].to_numpy(), side="right")
@@ -208,8 +212,13 @@ _SCHEMA = pl.Schema(
         "note": pl.String,
     }
 )
-DAILY_SCHEMA = pl.Schema([("date", pl.Date), ("window_start", pl.Date), *_SCHEMA.items()])
-"""What `daily_drift` gives."""
+
+
+def daily_schema(period: Any = pl.Date) -> pl.Schema:
+    """What `daily_drift` gives, by the type of the periods."""
+    return pl.Schema([("date", period), ("window_start", period), *_SCHEMA.items()])
+
+
 _Window: TypeAlias = tuple[int, int]  # rows [first, end)
 
 

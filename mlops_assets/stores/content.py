@@ -16,7 +16,8 @@ from collections.abc import Iterable
 
 import polars as pl
 
-from mlops_assets.stores.dtypes import plain_type
+from mlops_assets.ml.periods import HOUR_NAME
+from mlops_assets.stores.dtypes import UTC_TIME, plain_type
 
 _SEEDS = {"__content_a": 0x9E3779B97F4A7C15, "__content_b": 0xC2B2AE3D27D4EB4F}
 _ROWS = "__content_rows"
@@ -38,8 +39,8 @@ def content_hash(frame: pl.DataFrame) -> str:
 def content_hashes(frame: pl.DataFrame, by: str) -> dict[str, str]:
     """Return one hash for each value of the partition column `by`, keyed by the value as text.
 
-    Dates become ISO keys ("2013-03-08"). A partition's hash is the `content_hash` of its rows, so
-    it does not depend on which other partitions came with it.
+    Keys are names of partitions ("2013-03-08", or of an hour "2013-03-08-05:00"). A partition's
+    hash is the `content_hash` of its rows, so it does not depend on which others came with it.
 
     Raises:
         TypeError: if `by` is not a date, text, a whole number or a boolean.
@@ -53,7 +54,8 @@ def content_hashes(frame: pl.DataFrame, by: str) -> dict[str, str]:
 
 
 def partition_keys(frame: pl.DataFrame, by: str) -> pl.Series:
-    """Return the partition key of each row of `frame` as text: dates in ISO form.
+    """Return the partition key of each row of `frame` as text: dates in ISO form, hours as Dagster
+    names them.
 
     Raises:
         TypeError: if `by` is not a date, text, a whole number or a boolean.
@@ -63,7 +65,7 @@ def partition_keys(frame: pl.DataFrame, by: str) -> pl.Series:
     dtype = column.dtype
     if not (
         dtype.is_integer()
-        or dtype in (pl.Date, pl.String, pl.Boolean)
+        or dtype in (pl.Date, UTC_TIME, pl.String, pl.Boolean)
         or isinstance(dtype, pl.Categorical | pl.Enum)
     ):
         raise TypeError(
@@ -73,7 +75,7 @@ def partition_keys(frame: pl.DataFrame, by: str) -> pl.Series:
         raise ValueError(
             f"{by!r} is null in {column.null_count()} rows; each row needs its partition"
         )
-    return column.cast(pl.String)
+    return column.dt.strftime(HOUR_NAME) if dtype == UTC_TIME else column.cast(pl.String)
 
 
 def combine(**parts: str) -> str:

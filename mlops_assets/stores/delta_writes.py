@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Literal
 
 import polars as pl
 
-from mlops_assets.stores.dtypes import stored_form
+from mlops_assets.ml.periods import named
+from mlops_assets.stores.dtypes import UTC_TIME, stored_form
 
 if TYPE_CHECKING:
     from deltalake import CommitProperties, DeltaTable
@@ -137,6 +138,8 @@ def _literal(value: str, dtype: pl.DataType) -> str:
     try:
         if dtype == pl.Date:
             return f"'{date.fromisoformat(value).isoformat()}'"
+        if dtype == UTC_TIME:
+            return f"'{named(value):%Y-%m-%dT%H:%M:%SZ}'"
         if dtype.is_integer():
             return str(int(value))
     except ValueError:

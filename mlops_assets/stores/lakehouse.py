@@ -13,12 +13,14 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import date
+from datetime import date, datetime
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import polars as pl
 
+from mlops_assets.ml.periods import HOUR_NAME, Periods, day_of, named
 from mlops_assets.stores.content import partition_keys
 from mlops_assets.stores.delta_stream import append_frames
 from mlops_assets.stores.delta_writes import (
@@ -112,14 +114,20 @@ class Lakehouse:
         return self.delta(table).count()
 
     def partitions(self, table: str, by: str = "date") -> list[str]:
-        """Return the values of partition column `by` that hold rows, sorted, from the log alone.
+        """Return the names of the partitions by `by` that hold rows, sorted, from the log alone.
 
         Raises:
             ValueError: if the table is not partitioned by `by`.
         """
+        from deltalake.schema import PrimitiveType
+
         delta = self.delta(table)
         _check_partitioning(table, delta, by)
-        return sorted({str(partition[by]) for partition in delta.partitions()})
+        kind = next(f.type for f in delta.schema().fields if f.name == by)
+        values = {str(partition[by]) for partition in delta.partitions()}
+        if kind == PrimitiveType("timestamp"):
+            values = {f"{datetime.fromisoformat(v):{HOUR_NAME}}" for v in values}
+        return sorted(values)
 
     def history(self, table: str) -> pl.DataFrame:
         """Return one row a version, newest first.
@@ -161,7 +169,8 @@ class Lakehouse:
         """Return `table` as it is, or as it was at `version`, lazily.
 
         With `first` and `last`, both inclusive and each optional, only the partitions between them
-        are read; they are values of column `by`, dates as dates or in ISO form.
+        are read; they are values of column `by` or their names. Of a table in hours, a date as
+        `first` is the first of its hours, as `last` the last one.
 
         Raises:
             TableNotFound: if there is no such table or version.
@@ -169,11 +178,11 @@ class Lakehouse:
         frame = pl.scan_delta(self.delta(table, version))
         if first is None and last is None:
             return frame
-        is_date = frame.collect_schema()[by] == pl.Date
+        dtype = frame.collect_schema()[by]
         if first is not None:
-            frame = frame.filter(pl.col(by) >= _bound(first, is_date))
+            frame = frame.filter(pl.col(by) >= _bound(first, dtype))
         if last is not None:
-            frame = frame.filter(pl.col(by) <= _bound(last, is_date))
+            frame = frame.filter(pl.col(by) <= _bound(last, dtype, is_last=True))
         return frame
 
     def delta(self, table: str, version: int | None = None) -> DeltaTable:
@@ -256,11 +265,20 @@ class Lakehouse:
         """Add the rows of all `frames` in one commit, one of them in memory at a time.
 
         Returns a version that holds them, or None where there are no rows. Column `by` partitions
-        the table and holds dates. The commit's transactions are read after the last frame. Errors
-        as in `append`.
+        the table and holds dates, or hours, of which all frames are in memory at a time. The
+        commit's transactions are read after the last frame. Errors as in `append`.
         """
         self.require_safe()
-        return append_frames(self.location(table), self.storage_options, frames, commit, by)
+        rest = iter(frames)
+        first = next(rest, None)
+        if first is None:
+            return None
+        if first.schema[by] == UTC_TIME:
+            rows = pl.concat([first, *rest])
+            return self.append(table, rows, commit, by=by) if rows.height else None
+        return append_frames(
+            self.location(table), self.storage_options, chain([first], rest), commit, by
+        )
 
     def require_safe(self) -> None:
         """Make sure, once, that the store of this lake loses no commit; each write asks first.
@@ -286,8 +304,17 @@ def _check_partitioning(table: str, delta: DeltaTable, by: str) -> None:
         raise ValueError(f"{table} is partitioned by {', '.join(columns) or 'nothing'}, not {by!r}")
 
 
-def _bound(value: date | str, is_date: bool) -> date | str:
-    return date.fromisoformat(value) if is_date and isinstance(value, str) else value
+def _bound(value: date | str, dtype: pl.DataType, *, is_last: bool = False) -> date | str:
+    """A bound as the column has it: of hours, a day is its first or its last one."""
+    if dtype not in (pl.Date, UTC_TIME):
+        return value
+    period = named(value) if isinstance(value, str) else value
+    if dtype == pl.Date:
+        return day_of(period)
+    hours = Periods("hour")
+    if isinstance(period, datetime):
+        return period
+    return hours.at_end(period) if is_last else hours.of(period)
 
 
 def _some(names: Sequence[str], most: int = 5) -> str:

@@ -14,7 +14,7 @@ from zoneinfo import ZoneInfo
 import polars as pl
 
 from mlops_assets.ml.online_pack import pack
-from mlops_assets.ml.periods import DAYS, Periods
+from mlops_assets.ml.periods import DAYS, Periods, day_of
 from mlops_assets.ml.point_in_time import AVAILABLE_AT, EVENT_TIME, Definition, days_back
 from mlops_assets.stores.lakehouse import Lakehouse
 from mlops_assets.stores.online_plan import Spine
@@ -75,7 +75,8 @@ def _read(
     rows = lake.scan(name, version=version, first=first, last=last).collect()
     newest = rows[DAY].max()
     through = _begin(periods.step(newest), zone) if isinstance(newest, date) else None
-    return rows, Covered(version, first, _begin(first, zone) if first else None, through)
+    begins = _begin(first, zone) if first else None
+    return rows, Covered(version, day_of(first) if first else None, begins, through)
 
 
 def _reaching(covered: Covered, definition: Definition) -> Covered:
@@ -86,4 +87,6 @@ def _reaching(covered: Covered, definition: Definition) -> Covered:
 
 
 def _begin(day: date, zone: str) -> datetime:
+    if isinstance(day, datetime):
+        return day
     return datetime(day.year, day.month, day.day, tzinfo=ZoneInfo(zone)).astimezone(UTC)

@@ -130,4 +130,4 @@ def test_each_domain_has_its_own_clock(source):
     assert other.days_there() == set()
     assert other.next_days(1) == [date(2000, 1, 1)]
     # A tenth of forty days stays to come, and of five none.
-    assert (other.usual_end, source.usual_end) == (date(2000, 2, 5), date(2013, 1, 4))
+    assert (other.usual[-1], source.usual[-1]) == (date(2000, 2, 5), date(2013, 1, 4))

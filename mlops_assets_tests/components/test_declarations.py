@@ -207,7 +207,7 @@ MODULES = [
     (f"DAYS = 3\n{SPINE}", "lacks label"),
     (
         f"DAYS = 3\n{SPINE}\n{LABEL}",
-        "3 is no daily, weekly or monthly partitions",
+        "3 is not what rows can come in: hourly partitions",
     ),
     (f"from {PROBLEM} import *\n{SPINE}", "spine(...) gives no 'prediction_time'; it has carrier"),
     (f"from {PROBLEM} import *\n{SPINE}.foo", "has no attribute 'foo' (problem_{n}.py:3)"),

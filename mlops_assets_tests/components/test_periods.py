@@ -1,12 +1,13 @@
 """Tables in weeks and months: what Dagster says of partitions, provenance says too."""
 
-from datetime import date
+from datetime import UTC, date, datetime, timedelta
 
 import dagster as dg
 import dataframely as dy
 import polars as pl
 import pytest
 
+from mlops_assets.components.arrival import sources
 from mlops_assets.components.engine import Engine, Report
 from mlops_assets.components.ml_product import declaration as d
 from mlops_assets.components.ml_product.usual import with_usual
@@ -20,31 +21,33 @@ from mlops_assets.components.periods import (
 from mlops_assets.components.resources import LakehouseResource
 from mlops_assets.components.tables import feature_table, history, raw_table
 from mlops_assets.components.tables.table_asset import DAYS_OF, TABLES
-from mlops_assets.ml.periods import DAYS, Periods
+from mlops_assets.ml.periods import DAYS, Periods, name_of, named
 from mlops_assets.ml.point_in_time import Latest
 
 WEEKS = dg.WeeklyPartitionsDefinition("2024-01-01", end_date="2024-07-01", day_offset=1)
 SUNDAYS = dg.WeeklyPartitionsDefinition("2024-01-01", end_date="2024-07-01")
 MONTHS = dg.MonthlyPartitionsDefinition("2024-01-01", end_date="2025-01-01")
 CALENDAR = dg.DailyPartitionsDefinition("2024-01-01", end_date="2025-01-01")
-ALL = [CALENDAR, WEEKS, SUNDAYS, MONTHS]
+HOURS = dg.HourlyPartitionsDefinition("2024-01-01-00:00", end_date="2024-02-01-00:00")
+ALL = [CALENDAR, WEEKS, SUNDAYS, MONTHS, HOURS]
 
 
 def test_what_is_declared_is_understood():
     assert [periods_of(calendar) for calendar in [None, *ALL]] == [
-        DAYS, DAYS, Periods("week", 0), Periods("week", 6), Periods("month"),
+        DAYS, DAYS, Periods("week", 0), Periods("week", 6), Periods("month"), Periods("hour"),
     ]  # fmt: skip
 
 
 @pytest.mark.parametrize(
     ("calendar", "says"),
     [
-        (dg.HourlyPartitionsDefinition("2024-01-01-00:00"), "is no daily, weekly or monthly"),
-        (dg.StaticPartitionsDefinition(["a"]), "is no daily, weekly or monthly partitions"),
+        (dg.HourlyPartitionsDefinition("2024-01-01-00:00", minute_offset=5), "at minute 5 of UTC"),
+        (dg.HourlyPartitionsDefinition("2024-01-01-00:00", timezone="Asia/Kolkata"), "of Asia/Kol"),
+        (dg.StaticPartitionsDefinition(["a"]), "is not what rows can come in: hourly partitions"),
         (dg.DailyPartitionsDefinition("2024-01-01", hour_offset=3), "begin at 03:00; expected"),
         (dg.MonthlyPartitionsDefinition("2024-01-01", day_offset=5), "begin on day 5; expected"),
     ],
-    ids=["hours", "names", "from three o'clock", "from the fifth"],
+    ids=["from five past", "of India", "names", "from three o'clock", "from the fifth"],
 )
 def test_other_partitions_are_refused(calendar, says):
     with pytest.raises(ValueError, match=says):
@@ -54,9 +57,9 @@ def test_other_partitions_are_refused(calendar, says):
 @pytest.mark.parametrize("calendar", ALL, ids=lambda c: str(periods_of(c)))
 def test_a_calendar_that_begins_later_is_the_same_from_there(calendar):
     keys = calendar.get_partition_keys()
-    assert beginning(calendar, date.fromisoformat(keys[9])).get_partition_keys() == keys[9:]
-    endless = type(calendar)("2024-01-01")
-    assert beginning(endless, date(2024, 3, 1)).end is None
+    assert beginning(calendar, named(keys[9])).get_partition_keys() == keys[9:]
+    endless = type(calendar)(keys[0])
+    assert beginning(endless, periods_of(calendar).of(date(2024, 3, 1))).end is None
 
 
 @pytest.mark.parametrize("read", ALL, ids=lambda c: str(periods_of(c)))
@@ -167,3 +170,71 @@ def test_a_feature_table_reads_tables_of_its_own_periods():
 
     with pytest.raises(ValueError, match="lately comes in months, and components/sales, which it"):
         feature_table(definition=Latest(("shop",), {"x": "sold"}), days=MONTHS)(lately)
+
+
+# --- hours ------------------------------------------------------------------------------------
+
+
+class Readings(dy.Schema):
+    date = dy.Datetime(nullable=False, time_zone="UTC", time_unit="us")
+    at = dy.Datetime(primary_key=True, time_zone="UTC", time_unit="us")
+    high = dy.Bool(nullable=False)
+    gauge = dy.String(primary_key=True)
+
+
+def readings(first: datetime, last: datetime) -> pl.DataFrame:
+    """Two an hour, each with its own moment as `date`."""
+    at = pl.datetime_range(first, last + timedelta(minutes=30), "30m", eager=True, time_unit="us")
+    rows = pl.DataFrame({"date": at, "at": at, "high": at.dt.hour() % 2 == 0})
+    return rows.with_columns(gauge=pl.lit("a"))
+
+
+@pytest.mark.usefixtures("_forgotten")
+def test_a_table_in_hours_holds_its_hours_and_a_corrected_one_goes_no_further(tmp_path):
+    raw = raw_table(days=HOURS, contract=Readings)(readings)
+    lately = history(
+        "components/gauge_readings", table="components/readings", by=["gauge"], of="high",
+        days=HOURS, known_after_days=1, windows=[2],
+    )  # fmt: skip
+    lake = LakehouseResource(uri=str(tmp_path))
+    definitions = dg.Definitions([raw, lately], resources={"lakehouse": lake})
+    instance = dg.DagsterInstance.ephemeral()
+    engine = Engine(definitions, instance)
+    come = [named(name) for name in HOURS.get_partition_keys()[:30]]
+    report = Report()
+    engine.arrive(come, report)
+    engine.settle(report)
+    assert report.errors == []
+    store = lake.store
+    assert store.partitions("components/readings") == HOURS.get_partition_keys()[:30]
+    rows = store.scan("components/readings", first=come[3], last=come[4]).collect()
+    assert rows["date"].unique().sort().to_list() == come[3:5]
+    assert rows.height == 4
+    day = date(2024, 1, 1)
+    assert store.scan("components/readings", last=day).collect().height == 48
+    assert store.scan("components/readings", first=day + timedelta(days=1)).collect().height == 12
+    known = store.scan("components/gauge_readings").sort("date").collect()
+    # Known a day later, and counted from the next hour on.
+    assert known["date"][0] == come[0] + timedelta(hours=25)
+    assert known["rows"].to_list() == [2] * 30
+    again = engine.settle(Report())
+    assert again.runs == []
+    assert sources(engine.graph, instance)[0].next_days(2) == [
+        come[-1] + timedelta(hours=n) for n in (1, 2)
+    ]
+
+
+def test_the_end_of_a_day_is_the_end_of_its_hours():
+    hours = Periods("hour")
+    day, moment = date(2024, 2, 29), datetime(2024, 2, 29, 5, 40, tzinfo=UTC)
+    assert (hours.of(moment), name_of(hours.of(moment))) == (
+        datetime(2024, 2, 29, 5, tzinfo=UTC), "2024-02-29-05:00",
+    )  # fmt: skip
+    assert named(name_of(hours.of(moment))) == hours.of(moment)
+    assert (hours.of(day).hour, hours.at_end(day).hour) == (0, 23)
+    assert hours.ended_by(day) == hours.at_end(day)
+    assert hours.last_day(hours.of(moment)) == day
+    assert hours.opens(hours.of(moment), 1) == datetime(2024, 2, 28, 6, tzinfo=UTC)
+    assert (hours.reached(2), hours.within(2)) == (48, 48)
+    with pytest.raises(ValueError, match="does not match format"):
+        named("2024-02-29 05")

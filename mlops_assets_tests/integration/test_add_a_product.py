@@ -11,14 +11,14 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import date
+from datetime import date, datetime
 from pathlib import Path
 
 import pytest
 
 from mlops_assets.components.periods import periods_of
 from mlops_assets.local import repository
-from mlops_assets_tests.components.test_periods import MONTHS, WEEKS
+from mlops_assets_tests.components.test_periods import HOURS, MONTHS, WEEKS
 
 PAGE = repository() / "docs" / "add-a-product.md"
 PARTS = (
@@ -177,46 +177,59 @@ from datetime import datetime, timedelta
 import numpy as np
 import polars as pl
 
-days = {days}
+days, a_day = {days}, {a_day}
 rng = np.random.default_rng(1)
-n = 10 * days
+n = a_day * days
 customer, spend = rng.integers(0, 40, n), rng.gamma(2, 20, n).round(2)
 # What a plan makes of what is spent is nothing that a linear model sees.
 slope = np.array([0.05, -0.05, 0.0])[customer % 3]
 odds = -0.4 + 0.6 * rng.normal(size=40)[customer] + slope * (spend - 40)
-at = [datetime(2018, 1, 3, 8) + timedelta(days=i // 10, minutes=i % 10 * 60) for i in range(n)]
+start = datetime(2018, 1, 3)
+at = [start + timedelta(days=i // a_day, minutes=i % a_day * 1440 // a_day) for i in range(n)]
 pl.DataFrame(dict(
     at=at, customer=np.char.add("c", customer.astype(str)),
     plan=np.array(["basic", "plus", "pro"])[customer % 3], spend=spend,
     came=rng.random(n) < 1 / (1 + np.exp(-odds)),
 )).write_csv("visits.csv")
 """
-"""Generated visits of some customers, over so many days."""
+"""Generated visits of some customers, so many a day."""
+
+
+def period(text: str) -> date:
+    """As JSON has it."""
+    return datetime.fromisoformat(text) if "T" in text else date.fromisoformat(text)
 
 
 @pytest.mark.year
-@pytest.mark.parametrize(("partitioning", "days"), [("weekly", 3 * 365), ("monthly", 5 * 365)])
-def test_rows_in_weeks_or_months_from_a_file_to_a_period_that_follows(there, partitioning, days):
+@pytest.mark.parametrize(
+    ("partitioning", "days", "a_day", "calendar", "least"),
+    [
+        ("hourly", 50, 240, HOURS, 10), ("weekly", 3 * 365, 10, WEEKS, 70),
+        ("monthly", 5 * 365, 10, MONTHS, 280),
+    ],
+)  # fmt: skip
+def test_rows_in_other_periods_from_a_file_to_one_that_follows(
+    there, partitioning, days, a_day, calendar, least
+):
     script = there / "visits.py"
-    script.write_text(VISITS.format(days=days))
+    script.write_text(VISITS.format(days=days, a_day=a_day))
     ran("python visits.py", there)
     ran(
         "mlops new visits --from visits.csv --label came --time at --keys customer,at"
         f" --licence CC0-1.0 --partitioning {partitioning}", there,
     )  # fmt: skip
     declared = there / "mlops_assets" / "defs" / "visits" / "defs.yaml"
-    quick = ", families: [hist_gradient_boosting], search: {trials: 1}}"
+    quick = ", families: [hist_gradient_boosting]}"
     declared.write_text(re.sub(r"(  training: .*)}", rf"\1{quick}", declared.read_text()))
     ran("dg check defs", there)
     ran("mlops demo visits", there)
     asked = "select date, rows, labelled from visits.performance order by date"
     before = json.loads(ran(f'mlops sql --json "{asked}"', there))
-    every = periods_of(WEEKS if partitioning == "weekly" else MONTHS)
-    come = [date.fromisoformat(row["date"]) for row in before]
+    every = periods_of(calendar)
+    come = [period(row["date"]) for row in before]
     assert come == [every.step(come[0], n) for n in range(len(come))]
-    assert min(row["labelled"] for row in before) >= 10 * 7
+    assert min(row["labelled"] for row in before) >= least
     ran("mlops advance visits", there)
     after = json.loads(ran(f'mlops sql --json "{asked}"', there))
-    expected = [*(row["date"] for row in before), str(every.step(come[-1]))]
-    assert [row["date"] for row in after] == expected
+    assert [period(row["date"]) for row in after] == [*come, every.step(come[-1])]
     assert json.loads(ran("mlops plan --json", there))["empty"]

@@ -223,6 +223,6 @@ def _position(decl: Any, path: tuple[str | int, ...]) -> SourcePosition:
 def _every(product: Product) -> str:
     """How long the product's periods are; a day where that cannot be told yet."""
     try:
-        return product.periods.every
+        return product.partitions.every
     except (Unresolved, AttributeError):
         return "day"

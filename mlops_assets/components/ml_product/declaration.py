@@ -29,7 +29,7 @@ class Spine(Part):
     """The rows to predict."""
 
     table: str = Field(
-        description="Table that holds them, domain/table. Its partitions, daily, weekly or monthly,"
+        description="Table that holds them, domain/table. Its partitions, hourly to monthly,"
         " are those of the product; lengths elsewhere are calendar days in any case."
     )
     entity_keys: list[str] = Field(

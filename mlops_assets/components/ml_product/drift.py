@@ -4,7 +4,7 @@ Compares a trailing window with the training set of the model that scored it. It
 """
 
 from collections.abc import Iterator
-from datetime import date, timedelta
+from datetime import date
 from typing import Any
 
 import dagster as dg
@@ -22,15 +22,14 @@ from mlops_assets.components.tables.day_events import is_of, with_metadata
 from mlops_assets.components.tables.publish import Table, publish
 from mlops_assets.components.tables.quality import Quality
 from mlops_assets.components.tables.table_asset import days_of
-from mlops_assets.ml.drift import DAILY_SCHEMA, Reference, Thresholds, daily_drift
+from mlops_assets.ml.drift import Reference, Thresholds, daily_drift, daily_schema
 from mlops_assets.ml.drift_report import evidently_report
+from mlops_assets.ml.periods import name_of
 from mlops_assets.ml.pictures import drift_picture
 from mlops_assets.stores.lakehouse import Lakehouse
 from mlops_assets.stores.model_registry import ModelRegistry, ModelVersion
 
 NAME = "drift"
-_DAY = timedelta(days=1)
-_NOTHING = pl.DataFrame(schema={**DAILY_SCHEMA, "model_version": pl.Int64})
 _MOST_KEPT = 4
 _KEPT: dict[Any, Reference] = {}
 """References by the lake, product and model whose training set they are."""
@@ -43,7 +42,9 @@ def drift_asset(product: Product) -> dg.AssetsDefinition:
         drift, product.monitoring, product.columns, target.answer, type(target).columns
     )
     own = Table(product.table(NAME), None, Quality(), code)
-    back = product.monitoring.drift_window_days - 1
+    every, window = product.partitions, product.monitoring.drift_window_days
+    # So many days before a day are one less than a window's; before an hour they are all of them.
+    back = window if every.every == "hour" else window - 1
     view, predictions = product.table(feature_view.NAME), product.table(scoring.NAME)
 
     @product.asset(
@@ -69,16 +70,18 @@ def drift_asset(product: Product) -> dg.AssetsDefinition:
         newest = store.partitions(predictions)[-1:]
         for number, its_days in scored_by(store, product, days).items():
             version = models.get(product.name, number)
-            first = max(its_days[0] - timedelta(days=back), trained_through(version) + _DAY)
+            unseen = every.of(product.periods.step(trained_through(version)))
+            first = max(every.opens(its_days[0], window), unseen)
             current = scored_rows(store, product, first, its_days[-1])
             known = reference(store, models, product, version)
             parts.append(drift(known, current, its_days, product, version))
-            if newest == [its_days[-1].isoformat()]:
+            if newest == [name_of(its_days[-1])]:
                 pictures = evidence(
                     store, models, product, version, current, parts[-1], its_days[-1]
                 )
         # On days that the champion was trained on nothing is scored, and nothing has drifted.
-        rows = pl.concat([_NOTHING, *parts]).sort(DAY)
+        schema = daily_schema(every.dtype) | {"model_version": pl.Int64}
+        rows = pl.concat([pl.DataFrame(schema=schema), *parts]).sort(DAY)
         for event in publish(context, store, own, rows, days):
             yield with_metadata(pictures, event) if is_of(event, days[-1]) else event
 
@@ -155,8 +158,8 @@ def _thresholds(product: Product) -> Thresholds:
 
 def report(product: Product, reference: pl.DataFrame, current: pl.DataFrame, last: date) -> str:
     """Evidently's page on the window that ends on `last`, with our methods and thresholds."""
-    window = product.monitoring.drift_window_days
-    recent = current.filter(pl.col(DAY).is_between(last - (window - 1) * _DAY, last))
+    first = product.partitions.opens(last, product.monitoring.drift_window_days)
+    recent = current.filter(pl.col(DAY).is_between(first, last))
     html, _ = evidently_report(
         reference,
         recent,

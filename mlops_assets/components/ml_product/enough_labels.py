@@ -9,7 +9,7 @@ from __future__ import annotations
 import polars as pl
 
 from mlops_assets.components.ml_product.product import Product
-from mlops_assets.components.ml_product.training_set import DAY, LABEL
+from mlops_assets.components.ml_product.training_set import LABEL, days_of_rows
 
 _SHARE = 4
 """Of a set that is too small, the last quarter of its days is the validation."""
@@ -29,7 +29,7 @@ def shortage(product: Product, rows: pl.DataFrame) -> str:
         for what, there, needed in (
             ("rows", rows.height, settings.min_rows),
             ("rows of the rarer class", rarest, settings.min_class_rows),
-            (str(product.periods), rows[DAY].n_unique(), needed_days),
+            (str(product.periods), days_of_rows(rows).n_unique(), needed_days),
         )
         if there is not None and there < needed
     ]
@@ -49,5 +49,6 @@ def validation_days(product: Product, rows: pl.DataFrame) -> int:
     declared = product.training.validation_days
     if not shortage(product, rows):
         return declared
-    days: int = (rows[DAY].max() - rows[DAY].min()).days + 1  # type: ignore[operator, union-attr]
+    known = days_of_rows(rows)
+    days: int = (known.max() - known.min()).days + 1  # type: ignore[operator, union-attr]
     return min(declared, max(1, days // _SHARE))

@@ -31,8 +31,8 @@ from mlops_assets.components.ml_product.report import (
 from mlops_assets.components.ml_product.selection import CANDIDATE
 from mlops_assets.components.ml_product.training import MODEL_FOLDER
 from mlops_assets.components.ml_product.training_set import (
-    DAY,
     LABEL,
+    days_of_rows,
     labelled_rows,
     newest_labelled_day,
 )
@@ -140,7 +140,7 @@ def judged_rows(
     through = max(trained_through(v) for v in (version, present) if v)
     last = max(newest_labelled_day(store, product), through)
     rows = labelled_rows(store, product, through, last)
-    return rows.filter(pl.col(DAY) > through)
+    return rows.filter(days_of_rows(rows) > through)
 
 
 def trained_through(version: ModelVersion) -> date:
@@ -158,7 +158,7 @@ def judge_rows(
     rows: pl.DataFrame,
 ) -> list[GateOutcome]:
     """The gates on the rows, the columns and the features."""
-    limits, days = product.gates, rows[DAY]
+    limits, days = product.gates, days_of_rows(rows)
     known = {"candidate": trained(store, models, product, version, rows)}
     known["baseline"] = baseline_trained(
         store, models, product, baseline_run, trained_through(version), rows
@@ -313,9 +313,9 @@ def _publish(
         "model_version": version.version,
         "fitted_on": described(version),
         "rows": rows.height,
-        "days": rows[DAY].n_unique(),
-        "first_day": str(rows[DAY].min()),
-        "last_day": str(rows[DAY].max()),
+        "days": (days := days_of_rows(rows)).n_unique(),
+        "first_day": str(days.min()),
+        "last_day": str(days.max()),
     }
     if not report.metrics:
         return common

@@ -16,7 +16,7 @@ import polars as pl
 from mlops_assets.components.ml_product.origin import FITTED_ON, REFIT_SET
 from mlops_assets.components.ml_product.product import Product
 from mlops_assets.components.ml_product.training import INPUTS, MODEL_FOLDER
-from mlops_assets.components.ml_product.training_set import DAY, made_of
+from mlops_assets.components.ml_product.training_set import DAY, days_of_rows, made_of
 from mlops_assets.components.ml_product.training_set import NAME as TRAINING_SET
 from mlops_assets.components.tables.table_asset import table_periods
 from mlops_assets.ml.brute_force import features_known
@@ -120,7 +120,7 @@ def _seen(
         set_ = store.scan(product.table(name), version=pinned).select(wanted).collect()
     except (TableNotFound, OSError) as error:
         raise Unknown(f"has a training set that cannot be read: {error}") from None
-    through = set_[DAY].max()
+    through = days_of_rows(set_).max()
     assert isinstance(through, date)
     seen = rows.join(set_, on=keys, how="semi").height
     return Trained(claimed, through, seen)
@@ -189,7 +189,10 @@ def _days(
     if DAY not in rows.collect_schema():
         return rows.collect()
     its, wanted = table_periods(table), set[date]()
+    if its == product.partitions:
+        wanted |= {its.step(day, -n) for day in days for n in range(its.reached(back) + 1)}
+        days = []
     for day in days:
-        length = (product.periods.last_day(day) - day).days
+        length = (product.partitions.last_day(day) - day).days
         wanted |= {its.of(day + timedelta(days=n)) for n in range(-back, length + 1)}
     return rows.filter(pl.col(DAY).is_in(sorted(wanted))).collect()

@@ -16,7 +16,7 @@ from mlops_assets.components.ml_product.incumbent import incumbent
 from mlops_assets.components.ml_product.origin import evaluated, fitted_rows
 from mlops_assets.components.ml_product.product import Product
 from mlops_assets.components.ml_product.promotion import NAME as CHAMPION
-from mlops_assets.components.ml_product.training_set import DAY, LABEL
+from mlops_assets.components.ml_product.training_set import LABEL, days_of_rows
 from mlops_assets.components.resources import LakehouseResource, ModelRegistryResource
 from mlops_assets.ml.contributions import unit
 from mlops_assets.ml.importance import importance_of
@@ -37,8 +37,9 @@ def importance(
     # A refit was fitted on its validation days as well; the model that was evaluated was not.
     judge = evaluated(store, models, product, version)
     rows = fitted_rows(store, product, judge).collect()
-    last: Any = rows[DAY].max()
-    _, valid = split_by_day(rows[DAY].to_numpy(), last, validation_days(product, rows))
+    days = days_of_rows(rows)
+    last: Any = days.max()
+    _, valid = split_by_day(days.to_numpy(), last, validation_days(product, rows))
     judged = rows.filter(valid)
     model = models.load(judge)
     found = importance_of(model, judged, judged[LABEL].to_numpy(), seed=product.training.seed)

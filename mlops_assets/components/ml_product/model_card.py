@@ -15,7 +15,13 @@ from mlops_assets.components.ml_product.evaluation import SEGMENTS, as_judged
 from mlops_assets.components.ml_product.incumbent import last_outcomes, serving_version
 from mlops_assets.components.ml_product.origin import described, evaluated, fitted_rows, set_of
 from mlops_assets.components.ml_product.product import Product
-from mlops_assets.components.ml_product.training_set import DAY, LABEL, label_summary, made_of
+from mlops_assets.components.ml_product.training_set import (
+    DAY,
+    LABEL,
+    days_of_rows,
+    label_summary,
+    made_of,
+)
 from mlops_assets.components.resources import LakehouseResource, ModelRegistryResource
 from mlops_assets.ml.model_card import Card, markdown
 from mlops_assets.stores.content import combine
@@ -31,6 +37,7 @@ def card_of(
 ) -> Card:
     """What the records say of a version."""
     fitted = fitted_rows(store, product, version).select(DAY, LABEL).collect()
+    days = days_of_rows(fitted)
     table, pinned = set_of(product, version)
     judged = evaluated(store, models, product, version)
     return Card(
@@ -43,7 +50,7 @@ def card_of(
         limits=product.card.limits,
         licences=licences_of(product),
         trained_on={
-            "rows": f"{fitted.height:,} labelled rows of {fitted[DAY].n_unique()} days",
+            "rows": f"{fitted.height:,} labelled rows of {days.n_unique()} {product.periods}",
             "fitted on": described(version),
             "label": label_summary(fitted[LABEL]),
         },

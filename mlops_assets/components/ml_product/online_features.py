@@ -7,7 +7,7 @@ it can be computed again from the lake.
 
 import time
 from collections.abc import Mapping
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import dagster as dg
@@ -18,6 +18,7 @@ from mlops_assets.components.metadata import table
 from mlops_assets.components.ml_product.product import Product
 from mlops_assets.components.resources import LakehouseResource, OnlineStoreResource
 from mlops_assets.components.tables.table_asset import table_periods
+from mlops_assets.ml.periods import named
 from mlops_assets.stores.lakehouse import Commit, Lakehouse
 from mlops_assets.stores.online_features import Spine
 from mlops_assets.stores.online_snapshot import snapshot_of
@@ -59,10 +60,10 @@ def newest_days(store: Lakehouse, product: Product) -> dict[str, Table]:
             f"{product.name}: {product.spine.table} has no day yet; materialize one first.",
             allow_retries=False,
         )
-    newest = product.periods.last_day(date.fromisoformat(days[-1]))
-    first = product.periods.of(newest - timedelta(days=product.serving.online_days - 1))
+    newest = product.partitions.last_day(named(days[-1]))
+    first = product.partitions.of(newest - timedelta(days=product.serving.online_days - 1))
     if not product.problem and not product.spine.time:
-        first = date.fromisoformat(days[0])
+        first = named(days[0])
     return snapshot_of(
         store,
         product.definitions,

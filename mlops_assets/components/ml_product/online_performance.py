@@ -18,7 +18,7 @@ from mlops_assets.components.ml_product.performance import day_figures
 from mlops_assets.components.ml_product.performance import schema as daily_schema
 from mlops_assets.components.ml_product.product import Product
 from mlops_assets.components.ml_product.shadow import losses
-from mlops_assets.components.ml_product.training_set import DAY, LABEL
+from mlops_assets.components.ml_product.training_set import DAY, LABEL, days_of_rows
 from mlops_assets.components.resources import LakehouseResource
 from mlops_assets.ml.targets import BINARY, Target
 from mlops_assets.stores.content import combine, content_hash
@@ -40,8 +40,8 @@ ARMS_SCHEMA: dict[str, Any] = {
 def labelled_answers(store: Lakehouse, product: Product) -> pl.DataFrame:
     """Every logged answer with its entity key and its label, null where it is not known.
 
-    Columns: the entity keys, `prediction_id`, `role`, `arm`, `model_version`, those of the target's
-    predictions, `label`.
+    Columns: the entity keys (`date` is the day, also of an hour), `prediction_id`, `role`, `arm`,
+    `model_version`, those of the target's predictions, `label`.
     """
     target, keys = product.target, product.spine.entity_keys
     read = ["prediction_id", "role", "arm", "model_version", *target.column_names, "key"]
@@ -50,7 +50,8 @@ def labelled_answers(store: Lakehouse, product: Product) -> pl.DataFrame:
     entities = requests_frame(rows["key"].to_list(), {name: schema[name] for name in keys})
     answers = rows.drop("key").hstack(entities)
     labels = product.labels(store.scan(product.label.table)).collect()
-    return answers.join(labels, on=keys, how="left", maintain_order="left")
+    joined = answers.join(labels, on=keys, how="left", maintain_order="left")
+    return joined.with_columns(days_of_rows(joined))
 
 
 def daily(answers: pl.DataFrame, target: Target = BINARY) -> pl.DataFrame:

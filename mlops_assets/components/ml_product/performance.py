@@ -45,14 +45,14 @@ def performance(scored: pl.DataFrame, labels: pl.DataFrame, product: Product) ->
             day_figures(day, part, product.target)
             for (day,), part in joined.group_by(DAY, maintain_order=True)
         ],
-        schema=schema(product.target),
+        schema=schema(product.target, scored.schema[DAY]),
     ).sort(DAY)
 
 
-def schema(target: Target) -> dict[str, Any]:
+def schema(target: Target, period: Any = pl.Date) -> dict[str, Any]:
     """Columns of a day's figures."""
     return {
-        DAY: pl.Date, "model_version": pl.Int64, "rows": pl.Int64, "labelled": pl.Int64,
+        DAY: period, "model_version": pl.Int64, "rows": pl.Int64, "labelled": pl.Int64,
         **dict.fromkeys(target.figure_names, pl.Float64),
     }  # fmt: skip
 

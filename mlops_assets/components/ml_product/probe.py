@@ -17,7 +17,12 @@ from mlops_assets.components.ml_product.evaluation import trained_through
 from mlops_assets.components.ml_product.product import Product
 from mlops_assets.components.ml_product.selection import LEADERBOARD
 from mlops_assets.components.ml_product.signals import new_labels, next_cutoff
-from mlops_assets.components.ml_product.training_set import DAY, LABEL, labelled, labelled_rows
+from mlops_assets.components.ml_product.training_set import (
+    LABEL,
+    days_of_rows,
+    labelled,
+    labelled_rows,
+)
 from mlops_assets.ml.bootstrap import Interval
 from mlops_assets.ml.families import Family, FitOptions, Model, family
 from mlops_assets.ml.splits import split_by_day
@@ -80,16 +85,21 @@ def _probe(
     last = product.labelled_by(today)
     first = max(last - (settings.probe_days - 1) * _DAY, through + _DAY)
     rows = labelled_rows(store, product, None, last)
-    before, judged = rows.filter(pl.col(DAY) < first), rows.filter(pl.col(DAY) >= first)
-    days = judged[DAY].n_unique()
+    known = days_of_rows(rows)
+    before, judged = rows.filter(known < first), rows.filter(known >= first)
+    days = days_of_rows(judged).n_unique()
     if days < max(2, product.periods.within(settings.probe_days) // 2):
         return None, 0, days, f"{days} labelled days since the champion's cut-off are too few"
-    if before[DAY].max() <= through:  # type: ignore[operator]
+    if days_of_rows(before).max() <= through:  # type: ignore[operator]
         return None, 0, days, f"a probe without the days from {first} on sees nothing new"
     target = models.load(champion).target
     scores = _fitted(models, product, champion, before).predict(judged)
     gain = target.gain(
-        judged[LABEL], scores, models.load(champion).predict(judged), judged[DAY], repetitions=500
+        judged[LABEL],
+        scores,
+        models.load(champion).predict(judged),
+        days_of_rows(judged),
+        repetitions=500,
     )
     note = (
         f"{champion.tags['family']} on {before.height:,} rows through {first - _DAY}, judged on"
@@ -103,8 +113,9 @@ def _fitted(
 ) -> Model:
     """The champion's family with its parameters, fitted as a training does it."""
     settings, chosen = product.training, family(champion.tags["family"])
-    last: Any = rows[DAY].max()
-    parts = split_by_day(rows[DAY].to_numpy(), last, settings.validation_days)
+    days = days_of_rows(rows)
+    last: Any = days.max()
+    parts = split_by_day(days.to_numpy(), last, settings.validation_days)
     # With the champion's classes, so that both can be compared.
     target = models.load(champion).target
     train, valid = (labelled(target, rows.filter(mask)) for mask in parts)

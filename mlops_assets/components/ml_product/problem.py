@@ -22,6 +22,7 @@ from mlops_assets.components.periods import Calendar, periods_of
 from mlops_assets.components.tables.table_asset import DAYS_OF
 from mlops_assets.ml.declared_spine import DAY, Clock
 from mlops_assets.ml.declared_spine import label as label_of
+from mlops_assets.ml.periods import day_of, named
 from mlops_assets.ml.serving_contract import Expressions, function_named
 
 
@@ -120,7 +121,7 @@ def clock_of(spine: d.Spine, lead: timedelta) -> Clock:
     return replace(
         clock,
         keys=tuple(k for k in spine.entity_keys if k != DAY),
-        first=date.fromisoformat(names[0]),
+        first=day_of(named(names[0])),
         blocks=len(names),
     )
 

@@ -14,7 +14,7 @@ from mlops_assets.components.ml_product.product import Product
 from mlops_assets.components.ml_product.reading import Finding, Path
 from mlops_assets.components.tables.feature_table import DEFINITIONS
 from mlops_assets.components.tables.table_asset import table_periods
-from mlops_assets.ml.periods import DAYS
+from mlops_assets.ml.periods import DAYS, day_of, named
 
 
 def first_cutoff(product: Product) -> Iterator[Finding]:
@@ -74,15 +74,18 @@ def reach_within_history(product: Product) -> Iterator[Finding]:
 
 def calendars(product: Product) -> Iterator[Finding]:
     """What is read comes in the spine's periods, or in shorter ones that make them up."""
-    own = product.periods
+    own = product.partitions
+    if own != DAYS and not (product.problem or product.spine.time):
+        yield Finding(("spine", "time"), f"is missing; rows that come in {own} have a moment")
     read: dict[Path, str] = {("label", "table"): product.label.table}
     read |= {("features", "tables", i): name for i, name in enumerate(product.features.tables)}
     for path, name in read.items():
         its = table_periods(name)
-        if its not in (own, DAYS):
+        if its != own and (its != DAYS or own.every == "hour"):
+            shorter = "" if own.every == "hour" else ", in days,"
             says = (
                 f"{name!r} comes in {its}, the spine in {own}; a table that is read comes in the"
-                " same, in days, or is without"
+                f" same{shorter} or is without"
             )
             yield Finding(path, says)
 
@@ -141,7 +144,7 @@ def _last(product: Product) -> date:
 
 
 def _day(key: object) -> date:
-    return date.fromisoformat(str(key))
+    return day_of(named(str(key)))
 
 
 def _history(product: Product) -> int:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from functools import cache, cached_property
 from importlib import import_module
 from typing import Any
@@ -33,7 +33,7 @@ from mlops_assets.components.tables.feature_table import DEFINITIONS
 from mlops_assets.components.tables.table_asset import LICENCES, TABLES, table_periods
 from mlops_assets.ml.declared_spine import Clock
 from mlops_assets.ml.families import FeatureColumns
-from mlops_assets.ml.periods import Periods
+from mlops_assets.ml.periods import DAYS, Periods, day_of, named
 from mlops_assets.ml.point_in_time import Definition, days_back
 from mlops_assets.ml.targets import Margins, Target, target_of
 
@@ -170,18 +170,30 @@ class Product:
 
     @property
     def days(self) -> Calendar:
-        """The local days of the spine, or its weeks or months."""
+        """The local days of the spine, or its hours, weeks or months."""
         return self.module.days
 
     @property
-    def periods(self) -> Periods:
-        """How those follow each other."""
+    def partitions(self) -> Periods:
+        """What a partition of the spine, and of all that follows day by day, holds."""
         return periods_of(self.days)
+
+    @property
+    def periods(self) -> Periods:
+        """What is cut off, held out, decided on and drawn as a block: partitions, of hours days."""
+        return DAYS if self.partitions.every == "hour" else self.partitions
+
+    def today(self, newest: str) -> date:
+        """The newest period that is there as a whole, by the name of the newest partition."""
+        if self.partitions.every != "hour":
+            return named(newest)
+        return day_of(self.partitions.step(named(newest))) - timedelta(days=1)
 
     @cached_property
     def scored_days(self) -> Calendar:
         """The days that can have predictions: those after the first training cut-off."""
-        return beginning(self.days, self.periods.step(self.training.first_cutoff))
+        first = self.periods.step(self.training.first_cutoff)
+        return beginning(self.days, self.partitions.of(first))
 
     @property
     def lead(self) -> timedelta:
@@ -276,8 +288,8 @@ class Product:
     def read_from(self, table: str, first: int, last: int) -> dg.AssetDep:
         """A dependency on a table's partitions from `first` to `last` days off a period's ends."""
         mapping = dg.TimeWindowPartitionMapping(
-            start_offset=-self.periods.reached(-first),
-            end_offset=self.periods.reached(last),
+            start_offset=-self.partitions.reached(-first),
+            end_offset=self.partitions.reached(last),
             allow_nonexistent_upstream_partitions=True,
         )
         return dg.AssetDep(dg.AssetKey(table.split("/")), partition_mapping=mapping)
@@ -285,11 +297,14 @@ class Product:
     def has_report(self, day: date) -> bool:
         """Whether a day shows pictures and Evidently's page."""
         every = self.monitoring.report_days
-        return every > 0 and day.toordinal() % every == 0
+        # Of hours the first of the day.
+        begins = not isinstance(day, datetime) or day.hour == 0
+        return every > 0 and begins and day.toordinal() % every == 0
 
     def labels_known(self, period: date) -> date:
         """The day with which all labels of a period are there."""
-        return self.periods.last_day(period) + timedelta(days=self.label.known_after_days)
+        last = self.periods.last_day(day_of(period))
+        return last + timedelta(days=self.label.known_after_days)
 
     def labelled_by(self, today: date) -> date:
         """The newest period all labels of which are there when a period has come."""

@@ -14,7 +14,7 @@ import polars as pl
 
 from mlops_assets.components.ml_product.declaration import Gates
 from mlops_assets.components.ml_product.product import Product
-from mlops_assets.components.ml_product.training_set import DAY, LABEL
+from mlops_assets.components.ml_product.training_set import DAY, LABEL, days_of_rows
 from mlops_assets.ml import gates
 from mlops_assets.ml.bootstrap import Interval
 from mlops_assets.ml.gates import GateOutcome
@@ -101,7 +101,7 @@ def evaluate(
         segments: columns to split the figures by, beside the month.
         features: columns that the candidate reads.
     """
-    label, days = rows[LABEL], rows[DAY].to_numpy()
+    label, days = rows[LABEL], days_of_rows(rows).to_numpy()
     contenders = [c for c in (candidate, baseline, champion) if c is not None]
     read = rows.select(features)
     outcomes = judge(label, days, target, candidate, baseline, champion, limits, read)
@@ -109,7 +109,7 @@ def evaluate(
         return Report({}, {}, {}, pl.DataFrame(), outcomes)
     frame = rows.select(
         pl.col(LABEL).alias("label"),
-        pl.col(DAY).alias("day"),
+        days_of_rows(rows).alias("day"),
         pl.col(DAY).dt.strftime("%Y-%m").alias(MONTH),
         *segments,
     )

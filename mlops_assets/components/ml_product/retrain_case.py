@@ -119,7 +119,7 @@ def today_of(store: Lakehouse, product: Product) -> date | None:
     """The newest day of the spine, None before the first."""
     if not store.exists(product.spine.table):
         return None
-    return date.fromisoformat(store.partitions(product.spine.table)[-1])
+    return product.today(store.partitions(product.spine.table)[-1])
 
 
 def due_case(

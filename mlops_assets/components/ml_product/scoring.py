@@ -25,7 +25,9 @@ from mlops_assets.components.resources import LakehouseResource, ModelRegistryRe
 from mlops_assets.components.tables.day_events import day_event
 from mlops_assets.components.tables.table_asset import days_of
 from mlops_assets.ml.families import Model
-from mlops_assets.stores.content import content_hash, content_hashes
+from mlops_assets.ml.periods import day_of, name_of
+from mlops_assets.stores.content import content_hash, content_hashes, partition_keys
+from mlops_assets.stores.dtypes import UTC_TIME
 from mlops_assets.stores.lakehouse import AlreadyCommitted, Commit, Lakehouse
 from mlops_assets.stores.model_registry import ModelVersion
 
@@ -51,7 +53,7 @@ def score(
         *answers,
         pl.lit(version.version, pl.Int64).alias("model_version"),
         pl.lit(version.tags["family"]).alias("family"),
-        pl.col(DAY).cast(pl.String).replace_strict(contents).alias("features_version"),
+        partition_keys(view, DAY).replace_strict(contents).alias("features_version"),
     )
 
 
@@ -70,15 +72,22 @@ def revise(scored: pl.DataFrame, existing: pl.DataFrame | None, product: Product
             .with_columns((pl.col("newest").fill_null(0) + 1).alias("revision"))
             .drop("newest")
         )
-    parts = [pl.lit(product.name), *(pl.col(k).cast(pl.String) for k in product.spine.entity_keys)]
+    parts = [pl.lit(product.name), *(_named(scored, k) for k in product.spine.entity_keys)]
     name = [*parts, pl.format("v{}", "model_version"), pl.format("r{}", "revision")]
     return scored.select(pl.concat_str(name, separator=":").alias("prediction_id"), pl.all())
+
+
+def _named(scored: pl.DataFrame, key: str) -> pl.Expr:
+    """A key as it stands in an id, whose parts are separated by colons."""
+    if key == DAY and scored.schema[DAY] == UTC_TIME:
+        return pl.col(DAY).dt.strftime("%Y-%m-%dT%H")
+    return pl.col(key).cast(pl.String)
 
 
 def revisions_of(new: pl.DataFrame) -> dict[str, int]:
     """Each day to the revision that is added to it: of two runs only one may bring it."""
     newest = new.group_by(DAY).agg(pl.col("revision").max())
-    return {day.isoformat(): revision for day, revision in newest.iter_rows()}
+    return {name_of(day): revision for day, revision in newest.iter_rows()}
 
 
 @dataclass(frozen=True)
@@ -197,8 +206,7 @@ def _scored(newest: pl.DataFrame, product: Product) -> dict[date, ScoredDay]:
     contents = content_hashes(newest, by=DAY)
     means = newest.group_by(DAY).agg(pl.len(), pl.col(product.target.answer).mean())
     return {
-        day: ScoredDay(rows, mean, contents[day.isoformat()])
-        for day, rows, mean in means.iter_rows()
+        day: ScoredDay(rows, mean, contents[name_of(day)]) for day, rows, mean in means.iter_rows()
     }
 
 
@@ -211,15 +219,15 @@ def _in_sample(
         dagster.Failure: some of the first were scored before, by a model that did not know them.
     """
     through = trained_through(version)
-    seen = [day for day in days if day <= through]
+    seen = [day for day in days if day_of(day) <= through]
     there = set(store.partitions(product.table(NAME))) if store.exists(product.table(NAME)) else ()
-    if again := [day for day in seen if day.isoformat() in there]:
+    if again := [day for day in seen if name_of(day) in there]:
         raise dg.Failure(
             f"{product.name}: {again[0]} to {again[-1]} lie in the champion's training set, which"
             f" reaches through {through}; predictions begin the day after.",
             allow_retries=False,
         )
-    return seen, [day for day in days if day > through]
+    return seen, [day for day in days if day_of(day) > through]
 
 
 def _left_out(
@@ -237,7 +245,7 @@ def _left_out(
     why = f"version {version.version} was trained on it, through {trained_through(version)}"
     for day in days:
         metadata = {"rows": 0, "not_scored": why, "model_version": version.version}
-        yield day_event(context, day.isoformat(), nothing, metadata, code_version)
+        yield day_event(context, name_of(day), nothing, metadata, code_version)
 
 
 def _events(
@@ -256,4 +264,4 @@ def _events(
             "model_version": version.version,
             "delta_version": delta_version,
         }
-        yield day_event(context, day.isoformat(), there.content, metadata, code_version)
+        yield day_event(context, name_of(day), there.content, metadata, code_version)

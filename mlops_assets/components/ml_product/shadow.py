@@ -16,12 +16,17 @@ import polars as pl
 from mlops_assets.components.automation import once
 from mlops_assets.components.ml_product import feature_view, scoring
 from mlops_assets.components.ml_product.product import Product
-from mlops_assets.components.ml_product.training_set import DAY, LABEL, newest_labelled_day
+from mlops_assets.components.ml_product.training_set import (
+    DAY,
+    LABEL,
+    days_of_rows,
+    newest_labelled_day,
+)
 from mlops_assets.components.resources import LakehouseResource, ModelRegistryResource
 from mlops_assets.components.tables.day_events import day_event
 from mlops_assets.components.tables.table_asset import days_of
 from mlops_assets.ml.bootstrap import Interval
-from mlops_assets.ml.periods import DAYS, Periods
+from mlops_assets.ml.periods import DAYS, Periods, day_of, name_of
 from mlops_assets.ml.targets import Target
 from mlops_assets.stores.content import content_hash, content_hashes
 from mlops_assets.stores.lakehouse import AlreadyCommitted, Commit, Lakehouse
@@ -50,7 +55,12 @@ def first_scored(store: Lakehouse, product: Product) -> pl.DataFrame:
     if not store.exists(product.table(scoring.NAME)):
         return pl.DataFrame(schema={DAY: pl.Date, "model_version": pl.Int64})
     rows = store.scan(product.table(scoring.NAME)).filter(pl.col("revision") == 1)
-    return rows.group_by(DAY).agg(pl.col("model_version").first()).sort(DAY).collect()
+    first = rows.group_by(DAY).agg(pl.col("model_version").first()).sort(DAY)
+    if product.partitions.every == "hour":
+        # A day is the champion's that scored its first hour.
+        day = pl.col(DAY).cast(pl.Date)
+        first = first.group_by(day, maintain_order=True).agg(pl.col("model_version").first())
+    return first.collect()
 
 
 def serving(scored: pl.DataFrame, through: date, periods: Periods = DAYS) -> Serving | None:
@@ -72,7 +82,7 @@ def in_shadow(found: Serving | None, day: date, product: Product) -> int | None:
     """The version that scores a day beside the champion, or None."""
     if found is None or found.predecessor is None:
         return None
-    on = (day - found.since).days < product.retraining.shadow_days
+    on = (day_of(day) - found.since).days < product.retraining.shadow_days
     return found.predecessor if on else None
 
 
@@ -87,10 +97,10 @@ def gain_over_shadow(store: Lakehouse, product: Product, found: Serving) -> Inte
     if found.predecessor is None or days < needed:
         return None
     rows = paired(store, product, found, last)
-    if rows[DAY].n_unique() < max(2, product.periods.within(needed)):
+    if days_of_rows(rows).n_unique() < max(2, product.periods.within(needed)):
         return None
     return product.target.gain_of(
-        rows["champion"].to_numpy(), rows["shadow"].to_numpy(), rows[DAY], repetitions=500
+        rows["champion"].to_numpy(), rows["shadow"].to_numpy(), days_of_rows(rows), repetitions=500
     )
 
 
@@ -153,7 +163,8 @@ def shadow_asset(product: Product) -> dg.AssetsDefinition:
             store.append(product.table(NAME), empty, Commit(run_id=context.run.run_id), by=DAY)
         scored = first_scored(store, product)
         versions = {
-            day: in_shadow(serving(scored, day, product.periods), day, product) for day in days
+            day: in_shadow(serving(scored, day_of(day), product.periods), day, product)
+            for day in days
         }
         for version in sorted({v for v in versions.values() if v is not None}):
             its_days = [day for day, scored_by in versions.items() if scored_by == version]
@@ -202,5 +213,5 @@ def _events(
         metadata: dict[str, Any] = {"rows": rows.get(day, 0)}
         if version is not None:
             metadata["model_version"] = version
-        content = contents.get(day.isoformat(), nothing)
-        yield day_event(context, day.isoformat(), content, metadata, code)
+        content = contents.get(name_of(day), nothing)
+        yield day_event(context, name_of(day), content, metadata, code)

@@ -84,7 +84,29 @@ def _rows_of(
         schema = _NO_DRIFT if name == drift.NAME else performance.schema(product.target)
         return pl.DataFrame(schema=schema)
     rows = store.scan(table, first=trained_through(champion), last=last)
-    return rows.filter(pl.col("model_version") == champion.version).collect()
+    rows = rows.filter(pl.col("model_version") == champion.version)
+    if product.partitions.every == "hour":
+        rows = _newest_of_days(rows) if name == drift.NAME else _means_of_days(rows)
+    return rows.collect()
+
+
+def _means_of_days(rows: pl.LazyFrame) -> pl.LazyFrame:
+    """Figures of hours as those of days, each hour by its labelled rows."""
+    figures = pl.selectors.float()
+    known, weight = figures.is_not_null(), pl.col("labelled")
+    means = (figures * weight).sum() / (known * weight).sum()
+    return (
+        rows.group_by(pl.col(DAY).cast(pl.Date))
+        .agg(pl.col("model_version").first(), pl.col("rows", "labelled").sum(), means)
+        .sort(DAY)
+    )
+
+
+def _newest_of_days(rows: pl.LazyFrame) -> pl.LazyFrame:
+    """Of each day and column the last hour's, whose window ends with the day."""
+    day = pl.col(DAY).cast(pl.Date)
+    newest = rows.sort(DAY).group_by(day, "column", "kind", maintain_order=True).last()
+    return newest.sort(DAY)
 
 
 _NO_DRIFT: dict[str, Any] = {

@@ -23,6 +23,7 @@ from mlops_assets.components.ml_product.product import Product
 from mlops_assets.components.ml_product.training_set import DAY, made_of
 from mlops_assets.ml.contributions import largest
 from mlops_assets.ml.families import FeatureColumns
+from mlops_assets.ml.periods import name_of
 from mlops_assets.ml.serving_gates import differences, tolerance
 from mlops_assets.ml.skew import skew
 from mlops_assets.stores.content import content_hash
@@ -150,7 +151,7 @@ def find(store: Lakehouse, product: Product, prediction_id: str) -> tuple[str, p
 def _of_batch(store: Lakehouse, product: Product, answer: Mapping[str, Any]) -> Features:
     """The row of the feature view as it stood in the content that the prediction names."""
     view, day, content = product.table(feature_view.NAME), answer[DAY], answer["features_version"]
-    first, last = intervals(store, view).get((str(day), content), (0, -1))
+    first, last = intervals(store, view).get((name_of(day), content), (0, -1))
     for version in range(last, first - 1, -1):
         try:
             rows = store.scan(view, version=version, first=day, last=day).collect()
@@ -205,6 +206,8 @@ def _day(product: Product, prediction_id: str) -> date | None:
     parts = prediction_id.split(":")
     at = product.spine.entity_keys.index(DAY) + 1 if DAY in product.spine.entity_keys else 0
     try:
+        if at and product.partitions.every == "hour":
+            return datetime.fromisoformat(parts[at]).replace(tzinfo=UTC)
         return date.fromisoformat(parts[at]) if at else None
     except (ValueError, IndexError):
         return None

@@ -20,7 +20,13 @@ import polars as pl
 from mlops_assets.components.automation import content_changed
 from mlops_assets.components.ml_product.enough_labels import shortage, validation_days
 from mlops_assets.components.ml_product.product import Product
-from mlops_assets.components.ml_product.training_set import DAY, LABEL, NAME, labelled, made_of
+from mlops_assets.components.ml_product.training_set import (
+    LABEL,
+    NAME,
+    days_of_rows,
+    labelled,
+    made_of,
+)
 from mlops_assets.components.resources import LakehouseResource, ModelRegistryResource
 from mlops_assets.ml.families import FitOptions, Model, family, save_model
 from mlops_assets.ml.search import TrialResult, search
@@ -81,8 +87,9 @@ def fit(
     started = time.perf_counter()
     settings = product.training
     chosen = family(family_name)
-    days = rows[DAY].to_numpy()
-    last: Any = rows[DAY].max()
+    known = days_of_rows(rows)
+    days = known.to_numpy()
+    last: Any = known.max()
     train_rows, valid_rows = split_by_day(days, last, validation_days(product, rows))
     target = product.target.of(rows[LABEL])
     train, valid = (labelled(target, rows.filter(mask)) for mask in (train_rows, valid_rows))
@@ -155,7 +162,13 @@ def fit_asset(product: Product, family_name: str) -> dg.AssetsDefinition:
             run.log_json(INPUTS, inputs)
             digest = _keep(run, fitted, product)
             record = _record(
-                family_name, role, run.run_id, digest, fitted, version, str(rows[DAY].max())
+                family_name,
+                role,
+                run.run_id,
+                digest,
+                fitted,
+                version,
+                str(days_of_rows(rows).max()),
             )
         data_version = combine(model=digest, threshold=repr(fitted.threshold))
         commit = Commit(run_id=context.run.run_id, data_versions={"": data_version})

@@ -20,6 +20,7 @@ from mlops_assets.components.ml_product.product import Product
 from mlops_assets.components.resources import LakehouseResource
 from mlops_assets.components.tables.table_asset import table_periods
 from mlops_assets.ml.families import Labelled
+from mlops_assets.ml.periods import name_of
 from mlops_assets.ml.targets import Target
 from mlops_assets.stores.content import content_hash
 from mlops_assets.stores.lakehouse import Commit, Lakehouse
@@ -58,18 +59,22 @@ def labelled_rows(
     return view.join(labels, on=keys, how="inner", maintain_order="left").collect().sort(keys)
 
 
+def days_of_rows(rows: pl.DataFrame) -> pl.Series:
+    """What rows are split and drawn by: their period, of those that come in hours their day."""
+    return rows[DAY].cast(pl.Date)
+
+
 def newest_labelled_day(store: Lakehouse, product: Product) -> date:
     """The newest local day whose labels are complete; the spine is the clock."""
-    today = date.fromisoformat(store.partitions(product.spine.table)[-1])
-    return product.labelled_by(today)
+    return product.labelled_by(product.today(store.partitions(product.spine.table)[-1]))
 
 
 def training_set(product: Product) -> dg.AssetsDefinition:
     """The asset."""
     known_by, label = product.labels_known(product.training.first_cutoff), product.label.table
-    come = product.periods.of(known_by), table_periods(label).of(known_by)
+    come = product.partitions.at_end(known_by), table_periods(label).at_end(known_by)
     view_there, labels_there = (
-        dg.SpecificPartitionsPartitionMapping([each.isoformat()]) for each in come
+        dg.SpecificPartitionsPartitionMapping([name_of(each)]) for each in come
     )
 
     version = product.code_version(
@@ -103,7 +108,7 @@ def training_set(product: Product) -> dg.AssetsDefinition:
             data_version=dg.DataVersion(data_version),
             metadata={
                 "rows": rows.height,
-                "days": rows[DAY].n_unique(),
+                "days": days_of_rows(rows).n_unique(),
                 "cutoff": cutoff.isoformat(),
                 DECISION: config.decision,
                 "labels": label_summary(rows[LABEL]),

@@ -25,6 +25,7 @@ from mlops_assets.components.tables.table_asset import table_periods
 from mlops_assets.ml.cost_gates import fast_enough, small_enough
 from mlops_assets.ml.families import load_model
 from mlops_assets.ml.gates import GateOutcome
+from mlops_assets.ml.periods import day_of
 from mlops_assets.ml.serving_contract import Contract
 from mlops_assets.ml.serving_gates import answers_as_batch, online_as_offline
 from mlops_assets.ml.targets import Multiclass, Target
@@ -133,8 +134,8 @@ def _prepare(
         store,
         product.definitions,
         spine,
-        first,
-        product.periods.last_day(last),
+        product.partitions.of(day_of(first)),
+        product.partitions.last_day(last),
         lead=product.lead,
         zone=product.days.timezone,
         periods={table: table_periods(table) for table in read_online(product)},

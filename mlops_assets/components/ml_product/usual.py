@@ -1,5 +1,8 @@
-"""What a declaration leaves out, where the rows come in weeks or months: as many periods as a week
-or a month of days would have been too few. Lengths are calendar days, as everywhere."""
+"""What a declaration leaves out, where the rows come in hours, weeks or months.
+
+What is enough days would be too few weeks, and a month of hours is more than is watched. Lengths
+are calendar days, as everywhere.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ from typing import Any, TypeVar
 from mlops_assets.components.ml_product import declaration as d
 
 _USUAL: dict[str, dict[type[d.Part], dict[str, Any]]] = {
+    "hour": {d.Monitoring: {"drift_window_days": 7}, d.Serving: {"online_days": 2}},
     "week": {
         d.Training: {"validation_days": 56, "holdout_days": 84},
         d.Search: {"fold_days": 56},

@@ -8,7 +8,7 @@ from datetime import date, timedelta
 from mlops_assets.components.arrival import KEPT_BACK
 from mlops_assets.components.scaffold.look import Table
 from mlops_assets.components.scaffold.wanted import Unusable, Wanted
-from mlops_assets.ml.periods import DAYS, Periods
+from mlops_assets.ml.periods import Periods
 
 LEAST_DAYS = 30
 _HISTORY = 0.65
@@ -41,7 +41,7 @@ def calendar(table: Table, wanted: Wanted, known_after_days: int) -> Calendar:
     Raises:
         Unusable: there are too few.
     """
-    if wanted.periods != DAYS:
+    if wanted.periods.every in _LEAST:
         return _of_periods(table, wanted.periods)
     days = table.days
     if days < LEAST_DAYS:

@@ -21,9 +21,10 @@ _TYPES = {pl.Int64: "Int64", pl.Float64: "Float64", pl.Boolean: "Bool", pl.Strin
           pl.Date: "Date"}  # fmt: skip
 
 
-def columns(table: Table, decided: Decided) -> Iterator[str]:
+def columns(table: Table, decided: Decided, *, hours: bool = False) -> Iterator[str]:
     """One line a column: the day, the keys, then the others as they stand."""
-    yield "date = dy.Date(primary_key=True)"
+    hour = 'dy.Datetime(primary_key=True, time_zone="UTC", time_unit="us")'
+    yield f"date = {hour}" if hours else "date = dy.Date(primary_key=True)"
     if NUMBERED in decided.keys:
         yield f"{NUMBERED} = dy.Int64(primary_key=True)"
     for name in sorted(table.rows.columns, key=lambda c: c not in decided.keys):

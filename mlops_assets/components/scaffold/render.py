@@ -60,6 +60,7 @@ def _test(wanted: Wanted, decided: Decided, package: str, contract: str) -> str:
         "from mlops_assets.components.tables import function_of",
         f"from {package} import raw",
         "from mlops_assets.local import repository",
+        "from mlops_assets.ml.periods import named",
     ]
     return texts.TEST.format(
         name=wanted.name,
@@ -96,17 +97,21 @@ def _raw(wanted: Wanted, table: Table, decided: Decided, contract: str) -> str:
         about_days=about,
         about_rows=f"One row for each {' and '.join(decided.keys)} of the day.",
         days=_days(wanted, table, decided),
-        columns="\n".join(f"    {line}" for line in columns(table, decided)),
+        columns="\n".join(
+            f"    {line}" for line in columns(table, decided, hours=wanted.periods.every == "hour")
+        ),
     )
 
 
 def _days(wanted: Wanted, table: Table, decided: Decided) -> str:
     """The partitions; a week or month that is not whole is left out."""
     zone = wanted.zone if decided.time else "UTC"
-    first, end = table.first, table.last + timedelta(days=1)
-    if wanted.periods != DAYS:
+    first, end = str(table.first), str(table.last + timedelta(days=1))
+    if wanted.periods.every == "hour":
+        first, end, zone = f"{first}-00:00", f"{end}-00:00", "UTC"
+    elif wanted.periods != DAYS:
         come = whole(table, wanted.periods)
-        first, end = come[0], wanted.periods.step(come[-1])
+        first, end = str(come[0]), str(wanted.periods.step(come[-1]))
     said = [f'"{first}"', f'end_date="{end}"', f'timezone="{zone}"']
     if wanted.periods.every == "week":
         said.append("day_offset=1")  # Monday, as cron counts

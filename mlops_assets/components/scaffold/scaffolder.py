@@ -29,7 +29,7 @@ class ScaffoldParams(BaseModel):
     known_after_days: int = Field(default=1, description="Local days until a label is known.")
     zone: str = Field(default="UTC", description="Time zone of the days.")
     licence: str = Field(default="", description="Of the data: an SPDX name, or in words.")
-    partitioning: str = Field(default="daily", description="daily, weekly or monthly.")
+    partitioning: str = Field(default="daily", description="hourly, daily, weekly or monthly.")
 
 
 class MLProductScaffolder(dg.Scaffolder[ScaffoldParams]):

@@ -102,7 +102,7 @@ mlops profile {name}/{name} --label {label}
 
 TEST = '''"""The source of {name} keeps its contract, and the declaration loads."""
 
-from datetime import date, timedelta
+from datetime import timedelta
 
 import dagster as dg
 
@@ -113,7 +113,7 @@ NAME = "{name}"
 
 def test_the_first_week_of_the_source_keeps_the_contract() -> None:
     """Every row of it."""
-    first = date.fromisoformat(raw.DAYS.get_first_partition_key())
+    first = named(raw.DAYS.get_first_partition_key())
     rows = function_of(raw.{name})(first, first + timedelta(days=6))
     _, broken = raw.{contract}.filter(rows)
     assert rows.height

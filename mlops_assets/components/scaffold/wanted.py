@@ -12,7 +12,10 @@ from zoneinfo import ZoneInfo, available_timezones
 from mlops_assets.ml.periods import DAYS, Periods
 
 TASKS = ("binary", "multiclass", "regression")
-PARTITIONINGS = {"daily": DAYS, "weekly": Periods("week"), "monthly": Periods("month")}
+PARTITIONINGS = {
+    "hourly": Periods("hour"), "daily": DAYS, "weekly": Periods("week"),
+    "monthly": Periods("month"),
+}  # fmt: skip
 _TAKEN = {
     "nyc_flights", "platform", "feature_view", "training_set", "leaderboard", "candidate", "test",
     "evaluation", "bento", "champion", "predictions", "performance", "drift", "importance",
@@ -41,7 +44,7 @@ class Wanted:
         known_after_days: local days after a row's own by which its label is known.
         zone: of the local days, and of times that name none.
         licence: of the data; empty where it is to be filled in.
-        partitioning: daily, weekly or monthly: in what the rows come in, and are predicted.
+        partitioning: hourly, daily, weekly or monthly: in what the rows come in, and are predicted.
     """
 
     name: str

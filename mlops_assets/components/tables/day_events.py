@@ -7,6 +7,8 @@ from typing import Any
 
 import dagster as dg
 
+from mlops_assets.ml.periods import name_of
+
 
 def day_event(
     context: dg.AssetExecutionContext,
@@ -35,7 +37,7 @@ def is_of(event: Any, day: date) -> bool:
     """Whether an event that `publish` yields is the materialization of a day."""
     if isinstance(event, dg.MaterializeResult):
         return True
-    return isinstance(event, dg.AssetMaterialization) and event.partition == day.isoformat()
+    return isinstance(event, dg.AssetMaterialization) and event.partition == name_of(day)
 
 
 def with_metadata(metadata: dict[str, Any], event: Any) -> Any:

@@ -33,7 +33,7 @@ from mlops_assets.components.tables.table_asset import (
     domain_of,
     table_periods,
 )
-from mlops_assets.ml.periods import Periods
+from mlops_assets.ml.periods import Periods, name_of
 from mlops_assets.ml.point_in_time import EVENT_TIME, Definition, Latest
 from mlops_assets.stores.lakehouse import Lakehouse
 
@@ -185,7 +185,7 @@ def _published_upstream(
         there = context.instance.get_materialized_partitions(key)
         if not there:
             continue
-        own = {d: periods.step(d, -earlier).isoformat() for d in days}
+        own = {d: name_of(periods.step(d, -earlier)) for d in days}
         absent = [d for d, name in own.items() if name not in there and name >= begins]
         if absent:
             context.log.warning(

@@ -12,6 +12,7 @@ from typing import Any
 import polars as pl
 
 from mlops_assets.components.tables.quality import CHECKS, DAY, Quality
+from mlops_assets.ml.periods import name_of
 
 OUTLIER_SHARE = 0.01
 
@@ -42,7 +43,7 @@ def judge(facts: pl.DataFrame, quality: Quality, checks: list[str], table: str) 
     """
     verdicts = []
     for fact in facts.iter_rows(named=True):
-        day = fact[DAY].isoformat() if fact[DAY] else None
+        day = name_of(fact[DAY]) if fact[DAY] else None
         where = f"{table} {day}" if day else table
         for check in checks:
             passed, detail, shown = _JUDGES[check](fact, quality)

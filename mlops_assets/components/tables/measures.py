@@ -65,7 +65,7 @@ def measure(
     if order_by and days is not None:
         parts.append(_out_of_order(good, known.around, order_by))
     facts = pl.DataFrame(
-        {DAY: asked, "published": published}, {DAY: pl.Date, "published": pl.Int64}
+        {DAY: asked, "published": published}, {DAY: good.schema[DAY], "published": pl.Int64}
     )
     for part in parts:
         facts = facts.join(part, on=DAY, how="left", nulls_equal=True, maintain_order="left")

@@ -21,6 +21,7 @@ from mlops_assets.components.tables.examine import RULE, Table, examine
 from mlops_assets.components.tables.judge import Verdict
 from mlops_assets.components.tables.known import known
 from mlops_assets.components.tables.quality import DAY
+from mlops_assets.ml.periods import name_of, named
 from mlops_assets.ml.profile import profile
 from mlops_assets.stores.content import content_hash, content_hashes
 from mlops_assets.stores.lakehouse import Commit, Lakehouse
@@ -58,7 +59,7 @@ def publish(
     if days is None and not withheld:
         yield _publish_whole(context, lakehouse, table, kept)
     elif days is not None:
-        open_days = [d for d in days if d.isoformat() not in withheld]
+        open_days = [d for d in days if name_of(d) not in withheld]
         yield from _publish_days(context, lakehouse, table, kept, refused, open_days)
     if withheld:
         named = ", ".join(day or "all rows" for day in sorted(withheld, key=str))
@@ -96,7 +97,7 @@ def _refuse_other_columns(frame: pl.DataFrame, table: Table) -> None:
 def _is_withheld(withheld: dict[str | None, Verdict]) -> pl.Expr:
     if None in withheld:
         return pl.lit(True)
-    return pl.col(DAY).is_in([date.fromisoformat(str(day)) for day in withheld])
+    return pl.col(DAY).is_in([named(str(day)) for day in withheld])
 
 
 def _withheld_rows(good: pl.DataFrame, withheld: dict[str | None, Verdict]) -> pl.DataFrame:
@@ -105,7 +106,7 @@ def _withheld_rows(good: pl.DataFrame, withheld: dict[str | None, Verdict]) -> p
     rows = good.filter(_is_withheld(withheld))
     if None in withheld:
         return rows.with_columns(pl.lit(f"withheld: {withheld[None].check}").alias(RULE))
-    reasons = {date.fromisoformat(str(d)): f"withheld: {v.check}" for d, v in withheld.items()}
+    reasons = {named(str(d)): f"withheld: {v.check}" for d, v in withheld.items()}
     return rows.with_columns(
         pl.col(DAY).replace_strict(reasons, return_dtype=pl.String).alias(RULE)
     )
@@ -124,7 +125,7 @@ def _write_quarantine(
     if days is None:
         lakehouse.overwrite(table.quarantine, refused, commit)
     else:
-        keys = [d.isoformat() for d in days]
+        keys = [name_of(d) for d in days]
         lakehouse.overwrite_partitions(
             table.quarantine, refused, by=DAY, partitions=keys, commit=commit
         )
@@ -174,7 +175,7 @@ def _publish_days(
 ) -> Iterator[Any]:
     if not days:
         return
-    keys = [d.isoformat() for d in days]
+    keys = [name_of(d) for d in days]
     empty = content_hash(frame.clear())
     versions = dict.fromkeys(keys, empty) | content_hashes(frame, by=DAY)
     commit = Commit(run_id=context.run.run_id, data_versions=versions)

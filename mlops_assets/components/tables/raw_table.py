@@ -48,9 +48,10 @@ def raw_table(
 
     Args:
         contract: what a row must be; others go to the table's quarantine.
-        days: the source's local days, weeks or months, bounded or open-ended; None for a table
-            without. The function then takes `(first, last)` days, both inclusive, and returns a
-            `date` column with each row's day; in the table it is the first day of its period.
+        days: the source's local days, hours, weeks or months, bounded or open-ended; None for a
+            table without. The function then takes `(first, last)` days, both inclusive, and
+            returns a `date` column with each row's day; in the table it is the first day of its
+            period. Of hours it takes their beginnings (UTC), and `date` is a moment (UTC).
         quality: what a day is expected to be.
         owners: teams ("team:data-engineering") or e-mail addresses.
         licence: of the data, an SPDX name or in words; nothing is promoted that is made of data
@@ -81,7 +82,7 @@ def raw_table(
         def asset(context: dg.AssetExecutionContext, lakehouse: LakehouseResource) -> Iterator[Any]:
             asked = days_of(context) if days else None
             try:
-                frame = read(asked[0], periods.last_day(asked[-1])) if asked else read()
+                frame = read(asked[0], periods.read_through(asked[-1])) if asked else read()
             except SourceError as error:
                 raise dg.Failure(f"{name}: {error}.", allow_retries=False) from None
             if asked and DAY in frame.columns:

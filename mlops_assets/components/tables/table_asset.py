@@ -13,7 +13,7 @@ from mlops_assets.components.code_version import Registry
 from mlops_assets.components.periods import Calendar, declare, periods_of
 from mlops_assets.components.tables.examine import Table
 from mlops_assets.components.tables.quality import CHECKS
-from mlops_assets.ml.periods import Periods
+from mlops_assets.ml.periods import Periods, named
 
 ARRIVES = "arrives"
 """Tag of a raw table whose days arrive by themselves: "daily"."""
@@ -64,7 +64,7 @@ def domain_of(function: Callable[..., Any]) -> str:
 
 def days_of(context: dg.AssetExecutionContext) -> list[date]:
     """The local days, or other periods, that this run is asked for, in order."""
-    return sorted(date.fromisoformat(key) for key in context.partition_keys)
+    return sorted(named(key) for key in context.partition_keys)
 
 
 def asset_options(

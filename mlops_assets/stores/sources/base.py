@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from mlops_assets.ml.blocks import block_day
+from mlops_assets.ml.periods import Periods, day_of
 from mlops_assets.stores.source_files import SourceError
 from mlops_assets.stores.sources.times import as_utc, require_one_kind, require_times
 from mlops_assets.stores.sources.typed import as_declared
@@ -91,8 +92,8 @@ class Source(ABC):
     ) -> pl.DataFrame:
         """The rows of the local days `first` to `last`, or all, in the contract's names and types.
 
-        With days, `date` is the row's day. Every value is of its declared type or null; what else a
-        row must be is the contract's to say.
+        With days, `date` is the row's day; with hours (their beginnings, UTC) its hour. Every value
+        is of its declared type or null; what else a row must be is the contract's to say.
 
         Raises:
             SourceError: it cannot be read, lacks a column, or a value is not of its type.
@@ -116,7 +117,8 @@ class Source(ABC):
     def _read(self, columns: list[str], days: Days | None) -> pl.DataFrame:
         own = {self.own(c): c for c in columns}
         try:
-            found = self.scan(list(own), days if self.time else None)
+            whole = (day_of(days[0]), day_of(days[1])) if days and self.time else None
+            found = self.scan(list(own), whole)
             if self.row:
                 found = found.with_row_index(self.row).with_columns(pl.col(self.row).cast(pl.Int64))
             found = found.rename(own)
@@ -131,14 +133,20 @@ class Source(ABC):
     def _of_days(self, found: pl.LazyFrame, days: Days) -> pl.DataFrame:
         kind = found.collect_schema()[self.time]
         utc = as_utc(self.time, kind, self.zone, self.where)
-        day = utc.dt.convert_time_zone(self.zone).dt.date()
+        first, last = days
+        hours = isinstance(first, datetime)
+        day = utc.dt.convert_time_zone("UTC" if hours else self.zone).dt.date()
         # A row without a day is read too: no day would ask for it, and it would be lost unseen.
         rows = found.with_columns(day.alias(_OWN_DAY)).filter(
-            pl.col(_OWN_DAY).is_between(*days) | pl.col(_OWN_DAY).is_null()
+            pl.col(_OWN_DAY).is_between(day_of(first), day_of(last)) | pl.col(_OWN_DAY).is_null()
         )
         read = rows.collect()
         require_one_kind(read, self.time, self.own(self.time), self.where)
         require_times(read, self.time, self.own(self.time), _OWN_DAY, self.where, self.zone)
+        if hours:
+            hour = Periods("hour").at(utc, self.zone).cast(pl.Datetime("us", "UTC"))
+            read = read.with_columns(hour.alias(_OWN_DAY))
+            read = read.filter(pl.col(_OWN_DAY).is_between(first, last))
         return read.rename({_OWN_DAY: DAY})
 
     def _in_blocks(self, found: pl.DataFrame, days: Days) -> pl.DataFrame:
