@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -44,8 +43,11 @@ def request_log_folder() -> Path:
     return Path(os.environ.get("MLOPS_REQUEST_LOG", home() / "requests")).absolute()
 
 
-def prepare() -> Path:
+def prepare(more_settings: str = "") -> Path:
     """Create the environment's folders and set its variables for this process and its children.
+
+    Args:
+        more_settings: of the instance, as YAML, beside those of the repository's dagster.yaml.
 
     Returns:
         The home folder.
@@ -63,7 +65,7 @@ def prepare() -> Path:
     if not target.exists():
         # By one rename: a process that is killed halfway must not leave half of the settings.
         unfinished = dagster_home / f"dagster.yaml.{os.getpid()}"
-        shutil.copyfile(repository() / "dagster.yaml", unfinished)
+        unfinished.write_text((repository() / "dagster.yaml").read_text() + more_settings)
         unfinished.replace(target)
     return folder
 

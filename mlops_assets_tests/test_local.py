@@ -5,8 +5,12 @@ import signal
 import subprocess
 import sys
 
+import dagster as dg
 import pytest
+from dagster._core.storage.noop_compute_log_manager import NoOpComputeLogManager
 
+from mlops_assets.components.backtest import _NO_COMPUTE_LOGS
+from mlops_assets.components.event_log import LocalEventLog
 from mlops_assets.local import EnvironmentBusy, only_engine, prepare
 
 HOLD = """
@@ -25,10 +29,12 @@ def test_prepare_makes_the_folders_and_brings_the_instance(tmp_path, monkeypatch
         monkeypatch.delenv(name)
     monkeypatch.setenv("MLOPS_HOME", str(tmp_path / "home"))
 
-    assert prepare() == tmp_path / "home"
+    assert prepare(_NO_COMPUTE_LOGS) == tmp_path / "home"
 
     assert os.environ["DAGSTER_HOME"] == str(tmp_path / "home" / "dagster")
-    assert "LocalEventLog" in (tmp_path / "home" / "dagster" / "dagster.yaml").read_text()
+    with dg.DagsterInstance.get() as instance:
+        assert isinstance(instance.event_log_storage, LocalEventLog)
+        assert isinstance(instance.compute_log_manager, NoOpComputeLogManager)
 
 
 def test_a_second_process_is_told_who_is_at_work_until_that_one_is_killed(tmp_path):

@@ -118,20 +118,24 @@ def _shown(walked: Walked, place: Path, judge: tuple[int, int] | None) -> dict[s
     from mlops_assets.components.backtest_models import Models
     from mlops_assets.components.backtest_report import FIGURES, GAINS, LOOP, Shown
     from mlops_assets.ml.backtest_picture import backtest_picture
+    from mlops_assets.ml.pictures import spoken
 
     models = Models(walked, lambda line: err.print(f"  [dim]{line}[/]"))
     shown = Shown(walked, models)
     tables, cases = shown.write(), shown.cases()
     served = [model.since for model in shown.schedules[LOOP][1:]]
     title = f"{walked.product.name}, {walked.walk.first} to {walked.walk.last}"
-    picture = backtest_picture(tables[FIGURES], cases, served, title=title, names=NAMES)
+    units = {figure: shown.target.units.get(figure, "") for figure in shown.target.compared}
+    picture = backtest_picture(
+        tables[FIGURES], cases, served, title=title, names=NAMES, shown=units
+    )
     (place / PICTURE).write_bytes(picture)
     if shown.left_out:
         out.print(f"\n{shown.left_out:,} labelled rows have no prediction and are left out for all")
-    for metric, spoken in (("log_loss", "Log loss, nats"), ("auc", "AUC")):
-        show(_beside(tables[FIGURES], metric), f"\n{spoken}")
-    show(_gains(tables[GAINS]), "\nGains, paired by days (log loss: nats a row)")
-    show(_decided(cases), "\nCases, as decided")
+    for figure, unit in units.items():
+        show(_beside(tables[FIGURES], figure), f"\n{spoken(figure, unit)}")
+    show(_gains(tables[GAINS]), "\nGains, paired by days")
+    show(_decided(cases, shown.target.unit), "\nCases, as decided")
     found: dict[str, Any] = {
         "figures": tables[FIGURES].to_dicts(),
         "gains": tables[GAINS].to_dicts(),
@@ -145,7 +149,7 @@ def _shown(walked: Walked, place: Path, judge: tuple[int, int] | None) -> dict[s
             out.print(
                 f"Dates, {period}: {j['retrains']} retrains beat {_range(j['percentile'])} of"
                 f" {j['schedules']:,} schedules on a grid of {judge[0]} days;"
-                f" regret {_range(j['regret'])} nats"
+                f" regret {_range(j['regret'])} {shown.target.unit}"
             )
     return found
 
@@ -157,24 +161,26 @@ def _beside(figures: pl.DataFrame, metric: str) -> pl.DataFrame:
 
 def _gains(gains: pl.DataFrame) -> pl.DataFrame:
     rows = [
-        {"period": r["period"], "what": r["what"], "metric": r["metric"], "value": _range(r)}
-        for r in gains.iter_rows(named=True)
+        {name: row[name] for name in ("period", "what", "metric")}
+        | {"value": _range(row), "unit": row["unit"]}
+        for row in gains.iter_rows(named=True)
     ]
     return pl.DataFrame(rows)
 
 
-def _decided(cases: pl.DataFrame) -> pl.DataFrame:
+def _decided(cases: pl.DataFrame, unit: str) -> pl.DataFrame:
+    said = f"probe gains ({unit})"
     probe = {"value": "probe_gain", "low": "probe_low", "high": "probe_high"}
     rows = [
         {
             "day": str(r["day"]),
             "fired": r["fired"].replace("_", " "),
-            "probe gains": _range({k: r[v] for k, v in probe.items()}),
+            said: _range({k: r[v] for k, v in probe.items()}),
             "verdict": r["verdict"],
         }
         for r in cases.iter_rows(named=True)
     ]
-    schema = ["day", "fired", "probe gains", "verdict"]
+    schema = ["day", "fired", said, "verdict"]
     return pl.DataFrame(rows, schema=dict.fromkeys(schema, pl.String))
 
 

@@ -43,6 +43,13 @@ _OF_THE_USER = (
 )  # fmt: skip
 """Variables that name stores or addresses which a walk must not touch."""
 
+_NO_COMPUTE_LOGS = """
+compute_logs:
+  module: dagster._core.storage.noop_compute_log_manager
+  class: NoOpComputeLogManager
+"""
+"""What a step prints is kept by four processes a run, and nobody reads it of a walk."""
+
 
 class WalkRefused(ValueError):
     """The walk cannot be made as asked; the message says what would be good."""
@@ -151,7 +158,7 @@ def open_walk(walk: Walk, home: Path) -> Walked:
     one at work in that home (`local.only_engine`): what another left undone is asked for again.
 
     Raises:
-        WalkRefused: there is no such product, it is not binary, or the home holds another walk.
+        WalkRefused: there is no such product, its rows do not come in days, or the home holds another walk.
     """
     for name in _OF_THE_USER:
         os.environ.pop(name, None)
@@ -163,18 +170,13 @@ def open_walk(walk: Walk, home: Path) -> Walked:
         raise WalkRefused(f"no product {walk.product!r}; there are {', '.join(products)}")
     declared = tree.load_component(walk.product)
     assert isinstance(declared, MLProduct)
-    if (every := declared.product(walk.product).periods) != DAYS:
+    if (every := declared.product(walk.product).partitions) != DAYS:
         raise WalkRefused(
             f"{walk.product} comes in {every}; a walk goes by days, as products with daily rows do"
         )
-    if declared.task != "binary":
-        raise WalkRefused(
-            f"{walk.product} is a {declared.task} product; a walk compares log loss and AUC, which"
-            " a binary one has"
-        )
     changed = CHANGES(declared, walk.first)
     said = differences(declared, changed)
-    prepare()
+    prepare(_NO_COMPUTE_LOGS)
     _claim(home, walk, said)
     product = declared.model_copy(update=changed)
     path = ComponentPath.from_path(pieces[walk.product])

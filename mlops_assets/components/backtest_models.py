@@ -1,9 +1,10 @@
 """Models of a walk that other dates would have made, each fitted once and kept in its lake.
 
 A model is known by its cut-off and its seed. It is fitted as a training of the walk does it: the
-one family with its defaults, early stopping on the newest days before the cut-off. What it says of
-each labelled row after the cut-off stands in `<product>/backtest_models`, a partition a model, so
-that a walk that is killed fits none twice.
+one family with its usual parameters, early stopping on the newest days before the cut-off. What it
+says of each labelled row after the cut-off stands in `<product>/backtest_models`, in the columns of
+a prediction, a partition a model, so that a walk that is killed fits none twice; `row` counts its
+rows in the order of their keys.
 """
 
 from __future__ import annotations
@@ -17,11 +18,12 @@ import numpy as np
 import polars as pl
 
 from mlops_assets.components.backtest import FAMILY, Walked
+from mlops_assets.components.ml_product.enough_labels import validation_days
 from mlops_assets.components.ml_product.training import fit_version
-from mlops_assets.components.ml_product.training_set import DAY, LABEL, labelled_rows
-from mlops_assets.ml.families import FitOptions, Labelled, family
-from mlops_assets.ml.metrics import log_losses
+from mlops_assets.components.ml_product.training_set import DAY, LABEL, labelled, labelled_rows
+from mlops_assets.ml.families import FitOptions, family
 from mlops_assets.ml.splits import split_by_day
+from mlops_assets.ml.targets import Target
 from mlops_assets.stores.content import combine, content_hash
 from mlops_assets.stores.lakehouse import Commit
 
@@ -33,8 +35,8 @@ Tell = Callable[[str], None]
 class Models:
     """What models of any cut-off and seed say of the days of a walk.
 
-    Probabilities are those of `judged`, the labelled rows of the walk in the order of their keys;
-    NaN on days through the model's cut-off.
+    Scores are those of `judged`, the labelled rows of the walk in the order of their keys; NaN on
+    days through the model's cut-off.
     """
 
     def __init__(self, walked: Walked, tell: Tell = lambda line: None) -> None:
@@ -46,6 +48,11 @@ class Models:
         """All labelled rows through the last day of the walk."""
         walked = self._walked
         return labelled_rows(walked.lakehouse, walked.product, None, walked.walk.last)
+
+    @cached_property
+    def target(self) -> Target:
+        """The product's, with every class that a label of the walk has."""
+        return self._walked.product.target.of(self.rows[LABEL])
 
     @cached_property
     def judged(self) -> pl.DataFrame:
@@ -63,7 +70,7 @@ class Models:
         """Labelled rows of each of `days`."""
         return np.bincount(self._day)
 
-    def probabilities(self, cutoff: date, seed: int | None = None) -> np.ndarray:
+    def scores(self, cutoff: date, seed: int | None = None) -> np.ndarray:
         """What the model says of each row of `judged`; by default with the product's seed."""
         training = self._walked.product.training
         seed = training.seed if seed is None else seed
@@ -72,17 +79,19 @@ class Models:
         store = self._walked.lakehouse
         if not store.exists(table) or name not in store.partitions(table, _KEY):
             self._fit(name, cutoff, seed)
-        kept = store.scan(table).filter(pl.col(_KEY) == name).sort(DAY)
-        found = np.full(self.judged.height, np.nan)
+        kept = store.scan(table).filter(pl.col(_KEY) == name).collect()
         after = (self.judged[DAY] > cutoff).to_numpy()
-        found[after] = kept.select(pl.col("probabilities").explode()).collect().to_series()
+        said = self.target.scores_of(kept.sort("row"))
+        found = np.full((after.size, *said.shape[1:]), np.nan)
+        found[after] = said
         return found
 
-    def losses(self, probabilities: np.ndarray) -> np.ndarray:
-        """Sum of the log losses of each of `days`, NaN where the model was trained on the day."""
-        label, known = self.judged[LABEL].to_numpy(), ~np.isnan(probabilities)
+    def losses(self, scores: np.ndarray) -> np.ndarray:
+        """Sum of the losses of each of `days`, NaN where the model was trained on the day."""
+        label = self.target.encode(self.judged[LABEL])
+        known = np.isfinite(scores).reshape(label.size, -1).all(axis=1)
         each = np.full(label.size, np.nan)
-        each[known] = log_losses(label[known], probabilities[known])
+        each[known] = self.target.losses(label[known], scores[known])
         return np.bincount(self._day, weights=each)
 
     @cached_property
@@ -99,17 +108,20 @@ class Models:
         product, chosen = self._walked.product, family(FAMILY)
         training = product.training
         known = self.rows.filter(pl.col(DAY) <= cutoff)
-        parts = split_by_day(known[DAY].to_numpy(), cutoff, training.validation_days)
-        train, valid = (
-            Labelled(part, part[LABEL].to_numpy()) for part in (known.filter(m) for m in parts)
-        )
+        parts = split_by_day(known[DAY].to_numpy(), cutoff, validation_days(product, known))
+        before, newest = (known.filter(part) for part in parts)
+        target = product.target.of(before[LABEL])
+        # A class that only the newest days have is not learned, and can stop no fit.
+        judged = newest.filter(target.knows(newest[LABEL]))
+        train, valid = labelled(target, before), labelled(target, judged)
+        params = chosen.defaults() | training.params.get(FAMILY, {})
         options = FitOptions(seed, training.threads, training.device)
-        model = chosen.fit(train, valid, product.columns, chosen.defaults(), options)
+        model = chosen.fit(train, valid, product.columns, params, options)
         after = self.rows.filter(pl.col(DAY) > max(cutoff, self._before))
-        said = after.select(DAY).with_columns(pl.Series("probabilities", model.predict(after)))
-        frame: Any = said.group_by(DAY, maintain_order=True).agg("probabilities").select(
+        frame = after.select(
             pl.lit(name).alias(_KEY), pl.lit(cutoff).alias("cutoff"),
-            pl.lit(seed, pl.Int64).alias("seed"), DAY, "probabilities",
+            pl.lit(seed, pl.Int64).alias("seed"), DAY, pl.int_range(pl.len()).alias("row"),
+            *target.columns(model.predict(after), None),
         )  # fmt: skip
         self._walked.lakehouse.overwrite_partitions(
             product.table(NAME), frame, by=_KEY, partitions=[name],

@@ -2,7 +2,8 @@
 
 One of each month is there twice: as the platform trains it, which leaves the newest labelled days
 to the evaluation, and fitted on all labels that were known, which nobody could have judged first.
-All are judged on the same labelled rows, paired by days. The first half of the months is what
+All are judged on the same labelled rows, paired by days, by the figures that the product's target
+compares models by. The first half of the months is what
 rules may be chosen on, the second half the test. Tables stand in the walk's lake.
 """
 
@@ -24,8 +25,8 @@ from mlops_assets.components.ml_product.shadow import first_scored
 from mlops_assets.components.ml_product.signals import next_cutoff
 from mlops_assets.components.ml_product.training_set import DAY, LABEL
 from mlops_assets.ml.backtest import Judged, grid_days, judge, month_ends, paired_share
-from mlops_assets.ml.bootstrap import Interval, paired_gain
-from mlops_assets.ml.segments import segment_metrics
+from mlops_assets.ml.bootstrap import Interval, block_numbers
+from mlops_assets.ml.targets import Target
 from mlops_assets.stores.lakehouse import Commit
 
 FROZEN, MONTHLY, FRESH, LOOP = "frozen", "monthly", "fresh", "loop"
@@ -34,9 +35,12 @@ FIGURES, GAINS = "backtest", "backtest_gains"
 _COMPARED = ((MONTHLY, FROZEN), (LOOP, FROZEN), (LOOP, MONTHLY), (FRESH, MONTHLY))
 SHARE = "share of monthly that the loop keeps"
 CHOSEN_ON, TEST, ALL = "chosen on", "test", "all"
-REPETITIONS = {"log_loss": 2_000, "auc": 200}
+SEED = 7
+"""Of the resampling of a single figure."""
+REPETITIONS, OF_AN_AREA = 2_000, {"auc": 200}
 """Resamples of a comparison; an area takes a pass over all rows for each."""
-_SHOWN = [f"{metric}{end}" for metric in ("log_loss", "auc") for end in ("", "_low", "_high")]
+_ENDS = ("", "_low", "_high")
+_PLACE = "_place"
 _DAY = timedelta(days=1)
 
 
@@ -72,70 +76,77 @@ class Shown:
         return {FROZEN: begin, MONTHLY: monthly, FRESH: fresh, LOOP: self._of_the_loop()}
 
     @cached_property
-    def scores(self) -> pl.DataFrame:
-        """Keys, label, and what each policy said of each labelled row."""
-        judged, keys = self.models.judged, self.walked.product.spine.entity_keys
-        said = self.walked.lakehouse.scan(self.walked.product.table(scoring.NAME))
-        loop = said.filter(pl.col("revision") == 1).select(*keys, pl.col("probability").alias(LOOP))
-        made = {p: self._said(self.schedules[p]) for p in POLICIES if p != LOOP}
-        return judged.with_columns(**{p: pl.Series(v) for p, v in made.items()}).join(
-            loop.collect(), on=keys, how="inner", maintain_order="left"
-        )
+    def rows(self) -> pl.DataFrame:
+        """Keys and label of the labelled rows of which the loop said something."""
+        return self._of_loop.select(self.models.judged.columns)
+
+    @cached_property
+    def scores(self) -> dict[str, np.ndarray]:
+        """What each policy said of `rows`."""
+        there = self._of_loop[_PLACE].to_numpy()
+        made = {p: self._said(self.schedules[p])[there] for p in POLICIES if p != LOOP}
+        return made | {LOOP: self.target.scores_of(self._of_loop)}
+
+    @property
+    def target(self) -> Target:
+        """What is predicted, with all classes."""
+        return self.models.target
 
     @property
     def left_out(self) -> int:
         """Labelled rows of which the loop said nothing, and which no policy is judged on."""
-        return self.models.judged.height - self.scores.height
+        return self.models.judged.height - self.rows.height
 
     @cached_property
-    def periods(self) -> dict[str, pl.Expr]:
-        """Months, the half that rules are chosen on, the half that is the test, and all."""
-        months = self.scores[DAY].dt.strftime("%Y-%m").unique().sort().to_list()
-        month = pl.col(DAY).dt.strftime("%Y-%m")
-        found = {name: month == name for name in months}
+    def periods(self) -> dict[str, np.ndarray]:
+        """The rows of each month, of the half that rules are chosen on, of the test, and all."""
+        month = self.rows[DAY].dt.strftime("%Y-%m")
+        months = month.unique().sort().to_list()
+        found = {name: (month == name).to_numpy() for name in months}
         if len(months) > 1:
-            test = months[len(months) // 2]
-            found |= {CHOSEN_ON: month < test, TEST: month >= test}
-        return found | {ALL: pl.lit(True)}
+            test = (month >= months[len(months) // 2]).to_numpy()
+            found |= {CHOSEN_ON: ~test, TEST: test}
+        return found | {ALL: np.full(self.rows.height, True)}
 
     def figures(self) -> pl.DataFrame:
-        """Log loss and AUC with intervals, one row a period and policy."""
-        rows = []
+        """The target's compared figures with intervals, one row a period and policy."""
+        rows, shown = [], self.target.compared
         for period, within in self.periods.items():
-            part = self.scores.filter(within)
+            part = self.rows.filter(within)
+            days = part[DAY].n_unique()
             for policy in POLICIES:
-                judged = part.select(
-                    pl.lit(period).alias("period"),
-                    pl.col(LABEL).alias("label"),
-                    pl.col(DAY).alias("day"),
+                found = self.target.intervals(
+                    part[LABEL], self.scores[policy][within], part[DAY], brief=True, seed=SEED
                 )
-                scores = part[policy].to_numpy()
-                segments = segment_metrics(judged, scores, segments=["period"], seed=7)
-                found = segments.row(0, named=True)
                 row = {
                     "period": period,
                     "policy": policy,
                     "retrains": self._retrains(policy, part),
-                    "rows": found["rows"],
-                    "days": found["days"],
+                    "rows": part.height,
+                    "days": days,
                 }
-                rows.append(row | {name: found[name] for name in _SHOWN})
-        return pl.DataFrame(rows)
+                for name in shown:
+                    row |= _with_bounds(name, found.get(name), days)
+                rows.append(row)
+        floats = {f"{name}{end}": pl.Float64 for name in shown for end in _ENDS}
+        return pl.DataFrame(rows, schema_overrides=floats).fill_nan(None)
 
     def gains(self) -> pl.DataFrame:
         """What a policy gains over another, paired, and the share of it that the loop keeps."""
-        rows = []
+        rows, target = [], self.target
         for period in (p for p in (CHOSEN_ON, TEST, ALL) if p in self.periods):
-            part = self.scores.filter(self.periods[period])
+            within = self.periods[period]
+            part = self.rows.filter(within)
             for new, old in _COMPARED:
-                for metric in ("log_loss", "auc"):
-                    gain = paired_gain(
-                        part[LABEL], part[new], part[old], part[DAY], metric,
-                        repetitions=REPETITIONS[metric],
+                for figure in target.compared:
+                    gain = target.gain_in(
+                        figure, part[LABEL], self.scores[new][within], self.scores[old][within],
+                        part[DAY], repetitions=OF_AN_AREA.get(figure, REPETITIONS),
                     )  # fmt: skip
-                    rows.append(_gain(period, f"{new} over {old}", metric, gain))
-            shared = paired_share(*(self._losses(part, p) for p in (FROZEN, MONTHLY, LOOP)))
-            rows.append(_gain(period, SHARE, "log_loss", shared))
+                    unit = target.gain_unit(figure)
+                    rows.append(_gain(period, f"{new} over {old}", figure, unit, gain))
+            shared = paired_share(*(self._losses(within, p) for p in (FROZEN, MONTHLY, LOOP)))
+            rows.append(_gain(period, SHARE, target.metric, "", shared))
         return pl.DataFrame(rows).fill_nan(None)
 
     def cases(self) -> pl.DataFrame:
@@ -168,9 +179,8 @@ class Shown:
 
     def _judge(self, period: str, every: int, fits: int) -> Judged | None:
         product, walk = self.walked.product, self.walked.walk
-        within = np.array(
-            [_is_in(day, period, self.periods, self.scores) for day in self.models.days]
-        )
+        begins: Any = self.rows.filter(self.periods[period])[DAY].min()
+        within = np.array([period == ALL or day >= begins for day in self.models.days])
         first, last = self.models.days[int(np.argmax(within))], walk.last
         own = [s for s in self.schedules[LOOP] if s.since <= last]
         before = [s for s in own if s.since <= first][-1]
@@ -187,8 +197,9 @@ class Shown:
         days = [day for day, kept in zip(self.models.days, within, strict=True) if kept]
         since = np.searchsorted(np.array(days), np.array([s.since for s in grid]))
         return judge(
-            np.nan_to_num(losses), since, mine, len(own) - 1, self.models.rows_a_day[within]
-        )
+            np.nan_to_num(losses), since, mine, len(own) - 1, self.models.rows_a_day[within],
+            relative=self.target.is_relative,
+        )  # fmt: skip
 
     def _daily(self, first: Served, schedule: list[Served], seed: int) -> np.ndarray:
         return self.models.losses(self._said(schedule, seed))
@@ -196,10 +207,10 @@ class Shown:
     def _said(self, schedule: list[Served], seed: int | None = None) -> np.ndarray:
         """What the models of a schedule say, each from its first day on."""
         days = self.models.judged[DAY]
-        said = self.models.probabilities(schedule[0].cutoff, seed)
+        said = self.models.scores(schedule[0].cutoff, seed)
         for served in schedule[1:]:
             later = (days >= served.since).to_numpy()
-            said[later] = self.models.probabilities(served.cutoff, seed)[later]
+            said[later] = self.models.scores(served.cutoff, seed)[later]
         return said
 
     def _of_the_loop(self) -> list[Served]:
@@ -216,11 +227,20 @@ class Shown:
         first, last = min(part[DAY]), max(part[DAY])
         return sum(first <= served.since <= last for served in self.schedules[policy][1:])
 
-    def _losses(self, part: pl.DataFrame, policy: str) -> np.ndarray:
-        p = pl.col(policy).clip(1e-15, 1 - 1e-15)
-        loss = -pl.when(pl.col(LABEL) == 1).then(p.log()).otherwise((1 - p).log())
-        daily = part.group_by(DAY).agg(loss.sum().alias("loss")).sort(DAY)
-        return daily["loss"].to_numpy()
+    def _losses(self, within: np.ndarray, policy: str) -> np.ndarray:
+        """The sum of each day, in order."""
+        label = self.target.encode(self.rows[LABEL])[within]
+        day = block_numbers(self.rows[DAY].filter(within), label.size)
+        return np.bincount(day, weights=self.target.losses(label, self.scores[policy][within]))
+
+    @cached_property
+    def _of_loop(self) -> pl.DataFrame:
+        """The rows of `judged` of which the loop said something, each with its place, and what."""
+        keys, table = self.walked.product.spine.entity_keys, self.walked.product.table(scoring.NAME)
+        first = self.walked.lakehouse.scan(table).filter(pl.col("revision") == 1)
+        said = first.select(*keys, *self.target.column_names).collect()
+        judged = self.models.judged.with_row_index(_PLACE)
+        return judged.join(said, on=keys, how="inner", maintain_order="left")
 
 
 def retrain_days(cases: pl.DataFrame) -> list[date]:
@@ -228,15 +248,16 @@ def retrain_days(cases: pl.DataFrame) -> list[date]:
     return cases.filter(pl.col("verdict") == RETRAIN)["day"].to_list()
 
 
-def _is_in(day: date, period: str, periods: dict[str, pl.Expr], scores: pl.DataFrame) -> bool:
-    if period == ALL:
-        return True
-    first: Any = scores.filter(periods[period])[DAY].min()
-    return day >= first
+def _with_bounds(name: str, found: Interval | None, days: int) -> dict[str, float | None]:
+    """A figure as columns; without bounds of one day, which has none."""
+    if found is None:
+        return {}
+    bounds = (found.low, found.high) if days > 1 else (None, None)
+    return dict(zip((f"{name}{end}" for end in _ENDS), (found.value, *bounds), strict=True))
 
 
-def _gain(period: str, what: str, metric: str, found: Interval) -> dict[str, Any]:
+def _gain(period: str, what: str, metric: str, unit: str, found: Interval) -> dict[str, Any]:
     return {
-        "period": period, "what": what, "metric": metric, "value": found.value,
+        "period": period, "what": what, "metric": metric, "unit": unit, "value": found.value,
         "low": found.low, "high": found.high,
     }  # fmt: skip

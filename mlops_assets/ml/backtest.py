@@ -1,6 +1,6 @@
 """What a walk through the past is judged by: policies compared, and dates against other dates.
 
-Log loss adds up over days, so the sum a day of each model that could have served is all that a
+Losses add up over days, so the sum a day of each model that could have served is all that a
 schedule's loss takes. A schedule is a choice of models, each serving from its own first day until
 the next one's; the first serves from the beginning. Intervals resample whole days, and where there
 are several seeds the seeds as well, in pairs: what a hard day costs cancels.
@@ -28,7 +28,7 @@ class Judged:
         retrains: how many.
         schedules: with how many others it was compared.
         percentile: share of those that it beats, from 0 to 1; ties count half.
-        regret: log loss a row (nats) above the best of them in hindsight.
+        regret: loss above the best of them in hindsight, a row's or as a share of the best one's.
         best: numbers of the models of that best schedule, after the first.
     """
 
@@ -62,7 +62,7 @@ def paired_share(
     """Which share of what retraining most gains over the frozen model a policy keeps.
 
     Args:
-        frozen: sum of log losses of each day, shape (days,), of the model that never changes.
+        frozen: sum of the losses of each day, shape (days,), of the model that never changes.
         most: the same of the policy that retrains most.
         policy: the same of the policy in question.
         repetitions: resamples of the days.
@@ -70,8 +70,9 @@ def paired_share(
         level: share of the resamples between the two bounds.
 
     Returns:
-        1 is all of it, 0 none, below 0 a loss; NaN where retraining most gains nothing at all.
-        Where that gain is not surely above 0 the share says little, and its interval is wide.
+        1 is all of it, 0 none, below 0 a loss. NaN, bounds included, where retraining most gains
+        nothing or loses: a share of a loss is no merit. Where its gain is not surely above 0 the
+        share says little, and its interval is wide.
 
     Raises:
         ValueError: differing shapes, or fewer than two days.
@@ -80,13 +81,14 @@ def paired_share(
         raise ValueError(
             f"{frozen.size}, {most.size} and {policy.size} days, expected as many, at least 2"
         )
-    draws = block_draws(np.arange(frozen.size), repetitions, seed)
     whole, kept = frozen - most, frozen - policy
+    if not whole.sum() > 0:
+        return Interval(*[float("nan")] * 3)
+    draws = block_draws(np.arange(frozen.size), repetitions, seed)
     with np.errstate(divide="ignore", invalid="ignore"):
         drawn = (draws @ kept) / (draws @ whole)
-        value = float(kept.sum() / whole.sum())
     defined = np.where(np.isfinite(drawn), drawn, np.nan)
-    return percentiles(value if np.isfinite(value) else float("nan"), defined, level)
+    return percentiles(float(kept.sum() / whole.sum()), defined, level)
 
 
 def schedules(models: int, retrains: int, *, most: int = 20_000, seed: int = 0) -> np.ndarray:
@@ -135,6 +137,7 @@ def judge(
     retrains: int,
     rows: np.ndarray,
     *,
+    relative: bool = False,
     repetitions: int = 500,
     seed: int = 0,
     level: float = 0.95,
@@ -147,6 +150,7 @@ def judge(
         own: sums a day of the schedule in question, shape (seeds, days).
         retrains: its number of retrains.
         rows: rows of each day, shape (days,).
+        relative: the regret as a share of the best schedule's loss; else a row's loss.
         repetitions: resamples of days and seeds.
         seed: of the resampling.
         level: share of the resamples between the two bounds.
@@ -158,7 +162,8 @@ def judge(
     all_of_them = schedule_losses(losses.mean(axis=0), since, chosen)
     best = int(np.argmin(all_of_them))
     value = _beaten(float(own.mean(axis=0).sum()), all_of_them)
-    regret = (own.mean(axis=0).sum() - all_of_them[best]) / rows.sum()
+    least = all_of_them[best]
+    regret = (own.mean(axis=0).sum() - least) / (least if relative else rows.sum())
     days = block_draws(np.arange(losses.shape[2]), repetitions, seed)
     seeds = block_draws(np.arange(losses.shape[0]), repetitions, seed + 1)
     shares, regrets = np.empty(repetitions), np.empty(repetitions)
@@ -168,7 +173,7 @@ def judge(
         mine = float((weight @ own) @ days[n])
         others = schedule_losses(drawn, since, chosen)
         shares[n] = _beaten(mine, others)
-        regrets[n] = (mine - others[best]) / (rows @ days[n])
+        regrets[n] = (mine - others[best]) / (others[best] if relative else rows @ days[n])
     return Judged(
         retrains,
         len(chosen),

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date
 
 import numpy as np
 import polars as pl
 
-from mlops_assets.ml.pictures import _COLOURS, _FAINT, _INK, _dress, _figure, _png, _spoken
+from mlops_assets.ml.pictures import _COLOURS, _FAINT, _INK, _dress, _figure, _png, spoken
 
 _MARKS = {"retrain": ("^", "#009E73"), "wait": ("o", "#7F7F7F"), "escalate": ("s", "#D55E00")}
 
@@ -19,17 +19,19 @@ def backtest_picture(
     served: Sequence[date],
     *,
     title: str,
-    names: dict[str, str],
+    names: Mapping[str, str],
+    shown: Mapping[str, str],
 ) -> bytes:
-    """Log loss and AUC by month, one colour a policy, above the line of cases and retrains.
+    """Figures by month, one colour a policy, above the line of cases and retrains.
 
     Args:
-        figures: period (a month as 2013-04; other periods are left out), policy, and log_loss and
-            auc each with _low and _high.
+        figures: period (a month as 2013-04; other periods are left out), policy, and each of
+            `shown`, also with _low and _high.
         cases: day and verdict of each decision.
         served: first day of each model that the loop promoted.
         title: over the picture.
         names: policy to what the legend says of it, in order.
+        shown: figure to its unit, empty where it has none; a panel each.
 
     Raises:
         ValueError: no month.
@@ -38,21 +40,21 @@ def backtest_picture(
     periods = months["period"].unique().sort().to_list()
     if not periods:
         raise ValueError("backtest_picture: no row of a month, expected periods such as 2013-04")
-    figure = _figure(11, 7, title)
-    loss, auc, line = figure.subplots(3, 1, sharex=True, height_ratios=(4, 4, 1))
-    for axes, metric in ((loss, "log_loss"), (auc, "auc")):
+    figure = _figure(11, 1 + 3 * len(shown), title)
+    ratios = [4] * len(shown) + [1]
+    *panels, line = figure.subplots(len(ratios), 1, sharex=True, height_ratios=ratios)
+    for axes, (metric, unit) in zip(panels, shown.items(), strict=True):
         for n, (policy, name) in enumerate(names.items()):
             rows = months.filter(policy=policy).sort("period")
             place = np.arange(len(periods)) + (n - (len(names) - 1) / 2) * 0.18
             low, high = (rows[f"{metric}_{end}"].fill_null(rows[metric]) for end in ("low", "high"))
             axes.vlines(place, low, high, color=_COLOURS[n], linewidth=2, alpha=0.45)
             axes.plot(place, rows[metric], "o", color=_COLOURS[n], markersize=5, label=name)
-        unit = " (nats)" if metric == "log_loss" else ""
-        _dress(axes, f"{_spoken(metric)} by month, with its interval by days", "",
-               _spoken(metric) + unit)  # fmt: skip
-    loss.legend(frameon=False, fontsize=9, ncols=2, loc="lower left")
+        said = f"{spoken(metric)} by month, with its interval by days"
+        _dress(axes, said, "", spoken(metric, unit))
+    panels[0].legend(frameon=False, fontsize=9, ncols=2, loc="lower left")
     for day in served:
-        for axes in (loss, auc, line):
+        for axes in (*panels, line):
             axes.axvline(_place(day, periods), color=_FAINT, linewidth=1, zorder=0)
     for verdict, (marker, colour) in _MARKS.items():
         days = cases.filter(verdict=verdict)["day"].to_list()

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -66,6 +67,42 @@ class RankedScores:
         area = inner_product(alarms[1:] - alarms[:-1], hits[1:] + hits[:-1]) / 2
         return float(area / (hits[-1] * alarms[-1]))
 
+    def aucs(self, weights: np.ndarray) -> np.ndarray:
+        """`auc` under each of several weightings by whole numbers, shape (weightings, blocks)."""
+        if weights.shape[1] > 2 * len(weights):
+            return np.array([self.auc(weight) for weight in weights])
+        weights = weights[:, : self._counts.shape[1]]
+        hits, alarms = weights @ self._counts[0], weights @ self._counts[1]
+        area = ((weights @ self._won) * weights).sum(axis=1)
+        with np.errstate(invalid="ignore"):
+            return np.where(hits * alarms > 0, area / (hits * alarms), np.nan)
+
+    @cached_property
+    def _counts(self) -> np.ndarray:
+        """Rows of label 1 and of label 0 in each block, shape (2, blocks)."""
+        blocks = int(self._block.max()) + 1
+        each = [np.bincount(self._block[rows], minlength=blocks) for rows in self._by_label]
+        return np.array(each, dtype=np.float64)
+
+    @cached_property
+    def _won(self) -> np.ndarray:
+        """Pairs of a row of label 1 of one block and a row of label 0 of another in which the first
+        is above, ties as half; shape (blocks, blocks). All areas follow from it, exactly."""
+        blocks = self._counts.shape[1]
+        step = np.repeat(np.arange(self._cuts.size - 1), np.diff(self._cuts))
+        ones, others = self._by_label
+        found = np.empty((blocks, blocks))
+        for block in range(blocks):
+            own = np.bincount(step[ones[self._block[ones] == block]], minlength=self._cuts.size - 1)
+            above = np.cumsum(own)
+            rank = (2 * above - own)[step[others]]
+            found[block] = np.bincount(self._block[others], weights=rank, minlength=blocks) / 2
+        return found
+
+    @property
+    def _by_label(self) -> tuple[np.ndarray, np.ndarray]:
+        return np.flatnonzero(self._positive), np.flatnonzero(~self._positive)
+
     def pr_auc(self, weight: np.ndarray) -> float:
         """Average precision with weights of shape (blocks,); NaN if a class has none."""
         hits, taken = self._cumulative(weight)
@@ -117,7 +154,9 @@ def bootstrap_metrics(
     found = _figures(truth, score, day, draws, level)
     if "auc" in found and not brief:
         ranked = RankedScores(truth, score, day)
-        found["pr_auc"] = _area_interval(ranked.pr_auc, draws, level)
+        found["pr_auc"] = _area_interval(
+            lambda weights: np.array([ranked.pr_auc(weight) for weight in weights]), draws, level
+        )
     return found
 
 
@@ -156,7 +195,7 @@ def paired_gain(
         raise ValueError(f"metric is {metric!r}, expected log_loss or auc")
     check_both_classes(truth, new)
     ranked_new, ranked_old = RankedScores(truth, new, day), RankedScores(truth, old, day)
-    return _area_interval(lambda w: ranked_new.auc(w) - ranked_old.auc(w), draws, level)
+    return _area_interval(lambda w: ranked_new.aucs(w) - ranked_old.aucs(w), draws, level)
 
 
 def gain_in_loss(
@@ -277,7 +316,7 @@ def _figures(
         "brier": _mean_interval(np.square(score - truth), day, draws, level),
     }
     if truth.min() < truth.max():
-        found["auc"] = _area_interval(RankedScores(truth, score, day).auc, draws, level)
+        found["auc"] = _area_interval(RankedScores(truth, score, day).aucs, draws, level)
     return found
 
 
@@ -301,10 +340,10 @@ def _ratio(
 
 
 def _area_interval(
-    area: Callable[[np.ndarray], float], draws: np.ndarray, level: float
+    areas: Callable[[np.ndarray], np.ndarray], draws: np.ndarray, level: float
 ) -> Interval:
-    resampled = np.array([area(weight) for weight in draws])
-    return percentiles(area(np.ones(draws.shape[1])), resampled, level)
+    found = areas(np.vstack([np.ones(draws.shape[1]), draws]))
+    return percentiles(float(found[0]), found[1:], level)
 
 
 def percentiles(value: float, resampled: np.ndarray, level: float) -> Interval:

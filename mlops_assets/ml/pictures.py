@@ -176,7 +176,7 @@ def by_month_picture(segments: pl.DataFrame, metric: str = "auc") -> bytes:
         axes.annotate(text, (at, value), (8, 0), textcoords="offset points", color=_INK, size=8)
     axes.set_xticks(place, months["value"].to_list())
     axes.set_xlim(-0.4, months.height - 0.2)
-    _dress(axes, f"{_spoken(metric)} by month, with its interval", "", _spoken(metric))
+    _dress(axes, f"{spoken(metric)} by month, with its interval", "", spoken(metric))
     return _png(figure)
 
 
@@ -314,5 +314,8 @@ def _greatest_rate(calibration: pl.DataFrame) -> float:
     return max(*calibration.select("mean_prediction", "observed_rate").max().row(0), 0.01)
 
 
-def _spoken(metric: str) -> str:
-    return {"auc": "AUC", "log_loss": "Log loss", "brier": "Brier score"}.get(metric, metric)
+def spoken(figure: str, unit: str = "") -> str:
+    """A figure's name as a title says it, with its unit where it has one."""
+    known = {"auc": "AUC", "brier": "Brier score"}
+    name = known.get(figure, figure.replace("_", " ").capitalize())
+    return f"{name} ({unit})" if unit else name

@@ -43,6 +43,8 @@ CHAMPION = "champion"
 _DIGEST = "digest"
 _NAME = re.compile(r"[a-z0-9_]+")
 _MOST_LOADED = 4
+_LOADED: dict[str, Model] = {}
+"""Models by digest: runs have a registry each, and the process reads a model once."""
 
 
 class VersionNotFound(LookupError):
@@ -271,11 +273,12 @@ class ModelRegistry:
         from mlops_assets.ml.families import load_model
 
         folder = self.download(version)
-        if version.digest not in self._loaded:
-            if len(self._loaded) >= _MOST_LOADED:
-                self._loaded.pop(next(iter(self._loaded)))
-            self._loaded[version.digest] = load_model(folder)
-        return self._loaded[version.digest]
+        model = _LOADED.get(version.digest)
+        if model is None:
+            for oldest in list(_LOADED)[: 1 - _MOST_LOADED]:
+                _LOADED.pop(oldest, None)
+            model = _LOADED[version.digest] = load_model(folder)
+        return model
 
     def columns(self, version: ModelVersion) -> FeatureColumns:
         """Return the columns that the model reads. Errors as in `download`."""
@@ -283,11 +286,6 @@ class ModelRegistry:
 
         manifest = read_manifest(self.download(version))
         return FeatureColumns(tuple(manifest["numeric"]), tuple(manifest["categorical"]))
-
-    @cached_property
-    def _loaded(self) -> dict[str, Model]:
-        """Models by digest, so that a process that scores day after day reads each once."""
-        return {}
 
     @cached_property
     def _cache(self) -> Path:

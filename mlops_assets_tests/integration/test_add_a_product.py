@@ -38,14 +38,19 @@ def blocks() -> list[tuple[str, str]]:
 @pytest.fixture
 def there(tmp_path: Path) -> Path:
     """A copy of the repository, without the products that others added to it."""
+    return copy_repository(tmp_path)
+
+
+def copy_repository(folder: Path) -> Path:
+    """Copy what a product needs, to add another there."""
     for part in PARTS:
-        source, target = repository() / part, tmp_path / part
+        source, target = repository() / part, folder / part
         target.parent.mkdir(parents=True, exist_ok=True)
         if source.is_dir():
             shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
         else:
             shutil.copy(source, target)
-    return tmp_path
+    return folder
 
 
 def environment(there: Path) -> dict[str, str]:

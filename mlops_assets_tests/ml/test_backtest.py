@@ -78,6 +78,14 @@ def test_the_worst_schedule_beats_none_and_its_regret_is_a_row_s_share():
     assert found.regret.low < found.regret.value < found.regret.high
 
 
+def test_a_relative_regret_is_a_share_of_the_best():
+    losses, rows = planted()
+    own = np.full((2, 12), 11.0)
+    found = judge(losses, SINCE, own, 1, rows, relative=True, repetitions=50)
+    assert found.regret.value == pytest.approx((132 - 85) / 85)
+    assert found.regret.low < found.regret.value < found.regret.high
+
+
 def test_the_share_that_a_policy_keeps():
     frozen, most = np.full(10, 4.0), np.full(10, 2.0)
     half = paired_share(frozen, most, np.full(10, 3.0))
@@ -88,21 +96,34 @@ def test_the_share_that_a_policy_keeps():
         paired_share(frozen, most, np.full(9, 2.0))
 
 
-def test_a_share_of_nothing_has_a_wide_interval():
+def test_a_share_of_next_to_nothing_has_a_wide_interval():
     rng = np.random.default_rng(3)
-    frozen = rng.normal(4, 1, 60)
-    found = paired_share(frozen, frozen + rng.normal(0, 1, 60), frozen + rng.normal(0, 1, 60))
+    frozen, noise = rng.normal(4, 1, 60), rng.normal(0, 1, 60)
+    most = frozen - (noise - noise.mean() + 0.02)
+    found = paired_share(frozen, most, frozen + rng.normal(0, 1, 60))
     assert found.high - found.low > 2
 
 
-def test_the_picture_needs_months():
+def test_where_retraining_loses_there_is_nothing_to_keep_a_share_of():
+    frozen = np.full(10, 2.0)
+    for most in (np.full(10, 3.0), frozen):
+        found = paired_share(frozen, most, np.full(10, 3.0))
+        assert np.isnan([found.value, found.low, found.high]).all()
+
+
+SHOWN = [{"log_loss": "nats", "auc": ""}, {"absolute_error": "the label's unit"}]
+
+
+@pytest.mark.parametrize("shown", SHOWN, ids=lambda shown: next(iter(shown)))
+def test_the_picture_needs_months(shown):
     figures = pl.DataFrame(
         {"period": ["2013-04", "2013-05", "test"], "policy": ["loop"] * 3}
-        | {f"{m}{e}": [0.4, 0.5, 0.6] for m in ("log_loss", "auc") for e in ("", "_low", "_high")}
+        | {f"{m}{e}": [0.4, 0.5, 0.6] for m in shown for e in ("", "_low", "_high")}
     )
+    asked = {"names": {"loop": "our loop"}, "shown": shown}
     cases = pl.DataFrame({"day": [date(2013, 4, 28)], "verdict": ["retrain"]})
     served = [date(2013, 4, 29)]
-    png = backtest_picture(figures, cases, served, title="a walk", names={"loop": "our loop"})
+    png = backtest_picture(figures, cases, served, title="a walk", **asked)
     assert png.startswith(b"\x89PNG")
     with pytest.raises(ValueError, match="no row of a month"):
-        backtest_picture(figures.tail(1), cases, served, title="", names={"loop": "our loop"})
+        backtest_picture(figures.tail(1), cases, served, title="", **asked)

@@ -40,6 +40,7 @@ def test_weighted_areas_are_scikit_learns_ties_included(rows, weight):
     row_weight = weight[block]
     if not row_weight[label].sum() or not row_weight[~label].sum():
         assert np.isnan(ranked.auc(weight))
+        assert np.isnan(ranked.aucs(np.array([weight, weight]))).all()
         assert np.isnan(ranked.pr_auc(weight))
         return
     kept = row_weight > 0
@@ -47,6 +48,9 @@ def test_weighted_areas_are_scikit_learns_ties_included(rows, weight):
     assert ranked.auc(weight) == pytest.approx(
         roc_auc_score(*expected, sample_weight=row_weight[kept])
     )
+    # To the digit, by pairs of blocks and, of few weightings, row by row.
+    for weights in (np.array([weight, weight]), weight[None]):
+        assert set(ranked.aucs(weights)) == {ranked.auc(weight)}
     assert ranked.pr_auc(weight) == pytest.approx(
         average_precision_score(*expected, sample_weight=row_weight[kept])
     )

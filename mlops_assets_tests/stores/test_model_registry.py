@@ -203,6 +203,8 @@ def test_a_registered_model_predicts_from_the_registry_and_from_mlflow(shared, p
             pip_requirements=[],
         )
     np.testing.assert_array_equal(shared.load(made).predict(frame), expected)
+    # A run has a registry of its own; the process reads the model once.
+    assert ModelRegistry(shared.tracking_uri).load(made) is shared.load(made)
     as_mlflow = mlflow.pyfunc.load_model(made.source)
     np.testing.assert_array_equal(as_mlflow.predict(frame.to_pandas()), expected)
 

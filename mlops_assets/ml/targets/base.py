@@ -58,6 +58,8 @@ class Target(ABC):
     margins: ClassVar[Margins]
     unit: ClassVar[str] = "nats"
     """Of a gain."""
+    units: ClassVar[Mapping[str, str]] = {"log_loss": "nats"}
+    """Of those figures that have one."""
 
     # --- labels and scores -------------------------------------------------------------------
 
@@ -88,6 +90,10 @@ class Target(ABC):
     def of_predictions(self, predictions: pl.DataFrame) -> Self:
         """The target of the model that made the predictions: with its classes."""
         return self
+
+    def knows(self, label: pl.Series) -> np.ndarray:
+        """Which of the labels can be predicted, shape (rows,): of several classes those it has."""
+        return np.full(len(label), True)
 
     def fault(self, label: pl.Series) -> str:
         """Why nothing can be learned from these labels; empty where something can."""
@@ -144,6 +150,33 @@ class Target(ABC):
     @abstractmethod
     def main_figures(self) -> tuple[str, ...]:
         """Figures that a table shows where there is little room."""
+
+    @property
+    @abstractmethod
+    def compared(self) -> tuple[str, ...]:
+        """The figures that models are compared by over months: `metric`, and a plainer one."""
+
+    @abstractmethod
+    def gain_in(
+        self, figure: str, label: Any, new: Any, old: Any, block: Any, **options: Any
+    ) -> Interval:
+        """How much better the new scores are than the old on the same rows, in `gain_unit`.
+
+        Args:
+            figure: one of `compared`; in `metric` it is `gain`.
+            label: of each row, shape (rows,).
+            new: scores of one model, as in `check`.
+            old: those of the other.
+            block: day of each row, shape (rows,).
+            options: of the resampling, see `gain_in_loss`.
+
+        Raises:
+            ValueError: another figure, fewer than two days, or as `check`.
+        """
+
+    def gain_unit(self, figure: str) -> str:
+        """What `gain_in` is in; empty where it has no unit."""
+        return self.unit if self.is_relative else self.units.get(figure, "")
 
     @abstractmethod
     def plausibility(self, label: np.ndarray, scores: np.ndarray) -> tuple[str, float]:

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 import polars as pl
 
-from mlops_assets.ml.bootstrap import Interval, bootstrap_metrics
+from mlops_assets.ml.bootstrap import Interval, bootstrap_metrics, paired_gain
 from mlops_assets.ml.calibration import calibration_slope
 from mlops_assets.ml.metrics import (
     BinaryMetrics,
@@ -85,6 +85,17 @@ class Binary(Target):
     def main_figures(self) -> tuple[str, ...]:
         """Areas, log loss and Brier score."""
         return ("auc", "pr_auc", "log_loss", "brier")
+
+    @property
+    def compared(self) -> tuple[str, ...]:
+        """Log loss and area under the ROC curve."""
+        return ("log_loss", "auc")
+
+    def gain_in(
+        self, figure: Any, label: Any, new: Any, old: Any, block: Any, **options: Any
+    ) -> Interval:
+        """See `bootstrap.paired_gain`."""
+        return paired_gain(label, new, old, block, figure, **options)
 
     def plausibility(self, label: np.ndarray, scores: np.ndarray) -> tuple[str, float]:
         """Area under the ROC curve."""

@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 import polars as pl
 
-from mlops_assets.ml.bootstrap import Interval, mean_interval
+from mlops_assets.ml.bootstrap import Interval, gain_in_loss, mean_interval
 from mlops_assets.ml.calibration import calibration_slope
 from mlops_assets.ml.targets.base import Figures, Margins, Target, TaskName, finite, one_length
 
@@ -80,6 +80,10 @@ class Multiclass(Target):
         """With the classes of the model that made them."""
         return replace(self, classes=tuple(predictions["classes"][0])) if len(predictions) else self
 
+    def knows(self, label: pl.Series) -> np.ndarray:
+        """Those of `classes`."""
+        return self.encode(label) >= 0
+
     def rarest(self, label: pl.Series) -> int:
         """Rows of the rarest class."""
         return int(label.value_counts()["count"].min() or 0)  # type: ignore[arg-type]
@@ -138,6 +142,24 @@ class Multiclass(Target):
         """Accuracy, log loss, Brier score, F1."""
         return ("accuracy", "log_loss", "brier", "macro_f1")
 
+    @property
+    def compared(self) -> tuple[str, ...]:
+        """Log loss and accuracy."""
+        return ("log_loss", "accuracy")
+
+    def gain_in(
+        self, figure: str, label: Any, new: Any, old: Any, block: Any, **options: Any
+    ) -> Interval:
+        """Of the accuracy, by how much more rows the likeliest class was the true one."""
+        if figure not in self.compared:
+            raise ValueError(f"figure is {figure!r}, expected {' or '.join(self.compared)}")
+        if figure == self.metric:
+            return self.gain(label, new, old, block, **options)
+        truth, scores = self.check(label, new)
+        _, before = self.check(label, old)
+        hits, others = (said.argmax(axis=1) == truth for said in (scores, before))
+        return gain_in_loss(-hits.astype(np.float64), -others.astype(np.float64), block, **options)
+
     def plausibility(self, label: np.ndarray, scores: np.ndarray) -> tuple[str, float]:
         """Mean area under the ROC curves of each class against the rest."""
         truth, score = self.check(label, scores)
@@ -165,7 +187,7 @@ class Multiclass(Target):
         return [
             names.gather(said).alias("predicted"),
             pl.Series("probability", scores[np.arange(len(scores)), said], dtype=pl.Float64),
-            pl.Series("probabilities", list(scores), dtype=pl.List(pl.Float64)),
+            pl.Series("probabilities", scores.tolist(), dtype=pl.List(pl.Float64)),
             pl.Series("classes", [list(self.classes)] * len(scores), dtype=pl.List(pl.String)),
         ]
 
@@ -181,10 +203,19 @@ class Multiclass(Target):
         }
 
     def scores_of(self, predictions: pl.DataFrame) -> np.ndarray:
-        """The chance of each class."""
-        return np.array(predictions["probabilities"].to_list(), dtype=np.float64).reshape(
-            predictions.height, -1
-        )
+        """The chance of each class; 0 of one that the model of a row did not know.
+
+        Raises:
+            ValueError: a model knew a class that is not among `classes`.
+        """
+        chances, classes = predictions["probabilities"], predictions["classes"]
+        place = self.encode(classes.explode(empty_as_null=False)).astype(np.int64)
+        if strange := classes.explode(empty_as_null=False).filter(place < 0).unique().to_list():
+            raise ValueError(f"predictions of {strange[0]!r}, which is none of {self.classes}")
+        row = np.repeat(np.arange(predictions.height), classes.list.len())
+        found = np.zeros((predictions.height, len(self.classes)))
+        found[row, place] = chances.explode(empty_as_null=False)
+        return found
 
     @property
     def column_names(self) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ A gain is a share of the rival's loss, since the loss itself has the label's uni
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -35,6 +35,10 @@ class Regression(Target):
     is_relative: ClassVar[bool] = True
     margins: ClassVar[Margins] = Margins(champion=0.02, probe=0.02, rollback=0.02)
     unit: ClassVar[str] = "of the rival's loss"
+    units: ClassVar[Mapping[str, str]] = {
+        "absolute_error": "the label's unit",
+        "squared_error": "the square of the label's unit",
+    }
 
     def encode(self, label: pl.Series | np.ndarray | Sequence[Any]) -> np.ndarray:
         """Numbers as float64; none below 0 for a Poisson loss."""
@@ -109,6 +113,17 @@ class Regression(Target):
     def main_figures(self) -> tuple[str, ...]:
         """The errors."""
         return ("absolute_error", "squared_error", "poisson_deviance", "r2")
+
+    @property
+    def compared(self) -> tuple[str, ...]:
+        """The metric, and the absolute error where that is another."""
+        return tuple(dict.fromkeys((self.metric, "absolute_error")))
+
+    def gain_in(
+        self, figure: str, label: Any, new: Any, old: Any, block: Any, **options: Any
+    ) -> Interval:
+        """As a share of the old error."""
+        return replace(self, metric=figure).gain(label, new, old, block, **options)
 
     def plausibility(self, label: np.ndarray, scores: np.ndarray) -> tuple[str, float]:
         """Share of the loss of the mean that is explained."""
