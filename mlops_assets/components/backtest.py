@@ -158,7 +158,8 @@ def open_walk(walk: Walk, home: Path) -> Walked:
     one at work in that home (`local.only_engine`): what another left undone is asked for again.
 
     Raises:
-        WalkRefused: there is no such product, its rows do not come in days, or the home holds another walk.
+        WalkRefused: there is no such product, its rows do not come in days, or the home holds
+            another walk.
     """
     for name in _OF_THE_USER:
         os.environ.pop(name, None)
