@@ -20,7 +20,7 @@ import polars as pl
 from mlops_assets.components.backtest import FAMILY, Walked
 from mlops_assets.components.ml_product.enough_labels import validation_days
 from mlops_assets.components.ml_product.training import fit_version
-from mlops_assets.components.ml_product.training_set import DAY, LABEL, labelled, labelled_rows
+from mlops_assets.components.ml_product.training_set import DAY, LABEL, labelled_rows, to_fit_on
 from mlops_assets.ml.families import FitOptions, family
 from mlops_assets.ml.splits import split_by_day
 from mlops_assets.ml.targets import Target
@@ -110,10 +110,8 @@ class Models:
         known = self.rows.filter(pl.col(DAY) <= cutoff)
         parts = split_by_day(known[DAY].to_numpy(), cutoff, validation_days(product, known))
         before, newest = (known.filter(part) for part in parts)
-        target = product.target.of(before[LABEL])
-        # A class that only the newest days have is not learned, and can stop no fit.
-        judged = newest.filter(target.knows(newest[LABEL]))
-        train, valid = labelled(target, before), labelled(target, judged)
+        train, valid = to_fit_on(product.target, before, newest)
+        target = train.target
         params = chosen.defaults() | training.params.get(FAMILY, {})
         options = FitOptions(seed, training.threads, training.device)
         model = chosen.fit(train, valid, product.columns, params, options)

@@ -15,7 +15,13 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 
-from mlops_assets.ml.families import Family, FeatureColumns, FitOptions, Labelled
+from mlops_assets.ml.families import (
+    Family,
+    FeatureColumns,
+    FitOptions,
+    Labelled,
+    of_seen_classes,
+)
 
 if TYPE_CHECKING:
     import optuna
@@ -184,7 +190,7 @@ def _fold_rows(
     if max_rows is not None and len(rows) > max_rows:
         drawn = np.random.default_rng(seed).choice(len(rows), max_rows, replace=False)
         rows = rows[np.sort(drawn)]
-    return train.take(rows), train.take(judged)
+    return of_seen_classes(train.take(rows), train.take(judged))
 
 
 def _check(folds: Sequence[Fold], trials: int, max_rows: int | None) -> None:

@@ -29,7 +29,7 @@ def test_rows_without_a_time_are_all_there(tmp_path, time):
         name="p", problem="", definitions={}, request=field, lead=timedelta(0),
         spine=SimpleNamespace(table="d/rows", time=time),
         serving=SimpleNamespace(online_days=ONLINE_DAYS),
-        days=SimpleNamespace(timezone="UTC"), features=SimpleNamespace(tables=[]), periods=DAYS,
+        days=SimpleNamespace(timezone="UTC"), features=SimpleNamespace(tables=[]), partitions=DAYS,
     )  # fmt: skip
     held = newest_days(lake, product)["d/rows"]
     newest = rows.filter(pl.col("date") > rows["date"].max() - timedelta(days=ONLINE_DAYS))

@@ -111,9 +111,12 @@ def sales(first: date, last: date) -> pl.DataFrame:
 
 @pytest.fixture
 def _forgotten():
-    before = dict(DAYS_OF), dict(TABLES), dict(PERIODS_OF)
+    registries = DAYS_OF, TABLES, PERIODS_OF
+    before = [dict(registry) for registry in registries]
+    for registry in registries:
+        registry.clear()
     yield
-    for registry, held in zip((DAYS_OF, TABLES, PERIODS_OF), before, strict=True):
+    for registry, held in zip(registries, before, strict=True):
         registry.clear()
         registry.update(held)
 

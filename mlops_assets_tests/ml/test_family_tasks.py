@@ -12,6 +12,7 @@ from mlops_assets.ml.families import (
     families,
     family,
     load_model,
+    of_seen_classes,
     save_model,
 )
 from mlops_assets.ml.targets import BINARY, Multiclass, Regression
@@ -86,6 +87,32 @@ def test_a_family_learns_each_of_its_tasks_and_keeps_what_it_learned(target, nam
     rows = Rows(frame[:5].to_dicts())
     np.testing.assert_allclose(again.predict(rows), model.predict(frame[:5]), rtol=1e-5)
     assert model.predict(frame[:0]).shape == scores[:0].shape
+
+
+@pytest.mark.parametrize("name", [n for n in families() if "multiclass" in family(n).tasks])
+def test_a_class_of_the_newest_rows_alone_is_not_learned_and_stops_no_fit(name):
+    target = TARGETS[0]
+    frame, mean, rng = world()
+    label = labels(target, mean, rng)
+    cut = ROWS * 2 // 3
+    early = np.flatnonzero(label[:cut] != 1)
+    whole = Labelled(frame, label, target)
+    train, valid = of_seen_classes(whole.take(early), whole.take(np.arange(cut, ROWS)))
+    assert train.target.classes == valid.target.classes == ("a b", "zéro")
+    assert valid.frame.height == np.count_nonzero(label[cut:] != 1)
+    assert set(np.unique(valid.label)) == {0.0, 1.0}
+    options = FitOptions(threads=1)
+    model = family(name).fit(train, valid, COLUMNS, QUICK.get(name, {}), options)
+    scores = model.predict(frame[cut:])
+    assert scores.shape == (ROWS - cut, 2)
+    aligned = target.aligned(scores, model.target)
+    assert np.array_equal(aligned[:, [0, 2]], scores)
+    assert not aligned[:, 1].any()
+    # A label that it cannot say costs as much as one that it held for impossible.
+    truth, _ = target.check(label[cut:], aligned)
+    assert target.losses(truth, aligned)[label[cut:] == 1].min() > 10
+    both = model.target.joined(Multiclass(classes=("naïve",)))
+    assert both.classes == target.classes
 
 
 def test_a_family_refuses_a_task_that_is_not_its_own():

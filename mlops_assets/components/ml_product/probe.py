@@ -20,8 +20,8 @@ from mlops_assets.components.ml_product.signals import new_labels, next_cutoff
 from mlops_assets.components.ml_product.training_set import (
     LABEL,
     days_of_rows,
-    labelled,
     labelled_rows,
+    to_fit_on,
 )
 from mlops_assets.ml.bootstrap import Interval
 from mlops_assets.ml.families import Family, FitOptions, Model, family
@@ -92,15 +92,10 @@ def _probe(
         return None, 0, days, f"{days} labelled days since the champion's cut-off are too few"
     if days_of_rows(before).max() <= through:  # type: ignore[operator]
         return None, 0, days, f"a probe without the days from {first} on sees nothing new"
-    target = models.load(champion).target
-    scores = _fitted(models, product, champion, before).predict(judged)
-    gain = target.gain(
-        judged[LABEL],
-        scores,
-        models.load(champion).predict(judged),
-        days_of_rows(judged),
-        repetitions=500,
-    )
+    both = models.load(champion), _fitted(models, product, champion, before)
+    target = both[0].target.joined(both[1].target)
+    theirs, scores = (target.aligned(model.predict(judged), model.target) for model in both)
+    gain = target.gain(judged[LABEL], scores, theirs, days_of_rows(judged), repetitions=500)
     note = (
         f"{champion.tags['family']} on {before.height:,} rows through {first - _DAY}, judged on"
         f" {first} to {last}"
@@ -116,9 +111,7 @@ def _fitted(
     days = days_of_rows(rows)
     last: Any = days.max()
     parts = split_by_day(days.to_numpy(), last, settings.validation_days)
-    # With the champion's classes, so that both can be compared.
-    target = models.load(champion).target
-    train, valid = (labelled(target, rows.filter(mask)) for mask in parts)
+    train, valid = to_fit_on(product.target, *(rows.filter(mask) for mask in parts))
     options = FitOptions(settings.seed, settings.threads, settings.device)
     params = frozen_params(models, champion, chosen)
     return chosen.fit(train, valid, product.columns, params, options)

@@ -21,11 +21,10 @@ from mlops_assets.components.automation import content_changed
 from mlops_assets.components.ml_product.enough_labels import shortage, validation_days
 from mlops_assets.components.ml_product.product import Product
 from mlops_assets.components.ml_product.training_set import (
-    LABEL,
     NAME,
     days_of_rows,
-    labelled,
     made_of,
+    to_fit_on,
 )
 from mlops_assets.components.resources import LakehouseResource, ModelRegistryResource
 from mlops_assets.ml.families import FitOptions, Model, family, save_model
@@ -91,8 +90,8 @@ def fit(
     days = known.to_numpy()
     last: Any = known.max()
     train_rows, valid_rows = split_by_day(days, last, validation_days(product, rows))
-    target = product.target.of(rows[LABEL])
-    train, valid = (labelled(target, rows.filter(mask)) for mask in (train_rows, valid_rows))
+    train, valid = to_fit_on(product.target, rows.filter(train_rows), rows.filter(valid_rows))
+    target = train.target
     options = FitOptions(settings.seed, settings.threads, settings.device)
     trials: list[TrialResult] = []
     declared = settings.params.get(family_name, {})

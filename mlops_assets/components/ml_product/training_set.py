@@ -19,7 +19,7 @@ from mlops_assets.components.ml_product import feature_view
 from mlops_assets.components.ml_product.product import Product
 from mlops_assets.components.resources import LakehouseResource
 from mlops_assets.components.tables.table_asset import table_periods
-from mlops_assets.ml.families import Labelled
+from mlops_assets.ml.families import Labelled, of_seen_classes
 from mlops_assets.ml.periods import name_of
 from mlops_assets.ml.targets import Target
 from mlops_assets.stores.content import content_hash
@@ -207,6 +207,14 @@ def label_summary(label: pl.Series) -> str:
 def labelled(target: Target, rows: pl.DataFrame) -> Labelled:
     """Rows with their labels, as families take them."""
     return Labelled(rows, target.encode(rows[LABEL]), target)
+
+
+def to_fit_on(
+    target: Target, train: pl.DataFrame, valid: pl.DataFrame
+) -> tuple[Labelled, Labelled]:
+    """Rows to fit and to validate on, see `of_seen_classes`."""
+    own = target.of(train[LABEL])
+    return of_seen_classes(labelled(own, train), labelled(own, valid))
 
 
 def _require_labels(rows: pl.DataFrame, product: Product, cutoff: date) -> None:

@@ -20,6 +20,7 @@ from mlops_assets.ml.families.base import (
     Labelled,
     Model,
     Rows,
+    of_seen_classes,
 )
 
 __all__ = [
@@ -35,6 +36,7 @@ __all__ = [
     "families",
     "family",
     "load_model",
+    "of_seen_classes",
     "save_model",
 ]
 

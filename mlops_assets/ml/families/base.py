@@ -101,6 +101,21 @@ class Labelled:
         return Labelled(self.frame[rows], self.label[rows], self.target)
 
 
+def of_seen_classes(train: Labelled, valid: Labelled) -> tuple[Labelled, Labelled]:
+    """Rows to fit and to validate on, with the classes of the first alone.
+
+    A class that only later rows have is not learned, and stops no fit.
+    """
+    own = train.target.seen(train.label)
+    if own == train.target and own.knows(valid.label).all():
+        return train, valid
+    train, valid = (
+        Labelled(part.frame, own.renumbered(part.label, part.target), own)
+        for part in (train, valid)
+    )
+    return train, valid.take(np.flatnonzero(own.knows(valid.label)))
+
+
 @dataclass(frozen=True)
 class FitOptions:
     """How to fit, apart from what is fitted.

@@ -44,7 +44,11 @@ class LogisticRegressionModel(LinearModel):
         from scipy.special import expit, softmax
 
         odds = self.margin(frame)
-        return expit(odds[:, 0]) if odds.shape[1] == 1 else softmax(odds, axis=1)
+        if odds.shape[1] > 1:
+            return softmax(odds, axis=1)
+        chance = expit(odds[:, 0])
+        # Two classes have one margin, and a chance each.
+        return np.column_stack([1 - chance, chance]) if self._shape else chance
 
 
 class LogisticRegression:

@@ -91,7 +91,23 @@ class Target(ABC):
         """The target of the model that made the predictions: with its classes."""
         return self
 
-    def knows(self, label: pl.Series) -> np.ndarray:
+    def seen(self, label: np.ndarray) -> Self:
+        """Without the classes that none of these labels, as numbers, has."""
+        return self
+
+    def renumbered(self, label: np.ndarray, of: Target) -> np.ndarray:
+        """Labels that another target has encoded, as this one does; -1 for a class it lacks."""
+        return label
+
+    def joined(self, other: Target) -> Self:
+        """With what another model of the same can say too: the classes of both."""
+        return self
+
+    def aligned(self, scores: np.ndarray, of: Target) -> np.ndarray:
+        """Scores of a model that has fewer classes, as this target has them: 0 for the others."""
+        return scores
+
+    def knows(self, label: pl.Series | np.ndarray) -> np.ndarray:
         """Which of the labels can be predicted, shape (rows,): of several classes those it has."""
         return np.full(len(label), True)
 

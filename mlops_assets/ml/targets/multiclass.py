@@ -80,7 +80,30 @@ class Multiclass(Target):
         """With the classes of the model that made them."""
         return replace(self, classes=tuple(predictions["classes"][0])) if len(predictions) else self
 
-    def knows(self, label: pl.Series) -> np.ndarray:
+    def seen(self, label: np.ndarray) -> Self:
+        """With the classes of these labels."""
+        numbers = sorted({int(number) for number in label if number >= 0})
+        return replace(self, classes=tuple(self.classes[number] for number in numbers))
+
+    def renumbered(self, label: np.ndarray, of: Target) -> np.ndarray:
+        """By the names of the classes."""
+        theirs = of.classes if isinstance(of, Multiclass) else self.classes
+        own = np.append(self.encode(pl.Series(theirs, dtype=pl.String)), -1.0)
+        return own[np.where(label < 0, len(theirs), label).astype(np.int64)]
+
+    def joined(self, other: Target) -> Self:
+        """The classes of both, sorted."""
+        theirs = other.classes if isinstance(other, Multiclass) else ()
+        return replace(self, classes=tuple(sorted({*self.classes, *theirs})))
+
+    def aligned(self, scores: np.ndarray, of: Target) -> np.ndarray:
+        """In the order of `classes`, shape (rows, classes)."""
+        found = np.zeros((len(scores), len(self.classes)))
+        theirs = of.classes if isinstance(of, Multiclass) else self.classes
+        found[:, [self.classes.index(name) for name in theirs]] = scores
+        return found
+
+    def knows(self, label: pl.Series | np.ndarray) -> np.ndarray:
         """Those of `classes`."""
         return self.encode(label) >= 0
 
