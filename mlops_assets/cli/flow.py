@@ -73,7 +73,9 @@ def demo(
 
 def advance(
     product: Product = None,
-    days: Annotated[int, typer.Option(min=1, help="Number of days that arrive.")] = 1,
+    days: Annotated[
+        int, typer.Option(min=1, help="Number of days that arrive, or of hours, weeks, months.")
+    ] = 1,
     json_file: JsonFile = None,
 ) -> None:
     """Let the next days of each source arrive, one after the other, and everything follow.
