@@ -60,6 +60,7 @@ def _product(
         "baseline": {name: rows["baseline"][name] for name in figures},
         "gain_over_baseline": {
             "unit": target.unit,
+            "block": PRODUCTS[product].periods.every,
             "gain": rows["baseline"]["candidate_gain"],
             "low": rows["baseline"]["candidate_gain_low"],
             "high": rows["baseline"]["candidate_gain_high"],
@@ -100,7 +101,7 @@ def _show(product: str, state: dict[str, Any]) -> None:
         console.show(pl.DataFrame(rows), f"\n{product}: on days that neither was trained on")
         gain = state["gain_over_baseline"]
         console.out.print(
-            f"Gained over the baseline in {metric} ({gain['unit']}), paired by day:"
+            f"Gained over the baseline in {metric} ({gain['unit']}), paired by {gain['block']}:"
             f" {gain['gain']:.4f} [{gain['low']:.4f}, {gain['high']:.4f}]"
         )
     else:
