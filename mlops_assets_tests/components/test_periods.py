@@ -10,6 +10,7 @@ import pytest
 from mlops_assets.components.arrival import sources
 from mlops_assets.components.engine import Engine, Report
 from mlops_assets.components.ml_product import declaration as d
+from mlops_assets.components.ml_product.signals import _means_of_days, _newest_of_days
 from mlops_assets.components.ml_product.usual import with_usual
 from mlops_assets.components.periods import (
     PERIODS_OF,
@@ -241,3 +242,28 @@ def test_the_end_of_a_day_is_the_end_of_its_hours():
     assert (hours.reached(2), hours.within(2)) == (48, 48)
     with pytest.raises(ValueError, match="does not match format"):
         named("2024-02-29 05")
+
+
+def test_the_loop_sees_hours_as_days():
+    at = [datetime(2024, 2, 28, hour, tzinfo=UTC) for hour in (0, 1, 23)]
+    at.append(datetime(2024, 2, 29, tzinfo=UTC))
+    hour = Periods("hour").dtype
+    rows = pl.DataFrame(
+        {
+            "date": at, "model_version": [3] * 4, "rows": [5] * 4, "labelled": [1, 3, 0, 2],
+            "log_loss": [0.2, 0.6, None, 0.4], "auc": [None, 0.7, None, None],
+        },
+        schema_overrides={"date": hour},
+    )  # fmt: skip
+    first, second = _means_of_days(rows.lazy()).collect().rows(named=True)
+    assert (first["date"], first["rows"], first["labelled"]) == (date(2024, 2, 28), 15, 4)
+    assert first["log_loss"] == pytest.approx((0.2 + 3 * 0.6) / 4)
+    assert first["auc"] == pytest.approx(0.7)  # of the hours that have one
+    assert (second["date"], second["log_loss"]) == (date(2024, 2, 29), pytest.approx(0.4))
+    moved = pl.DataFrame(
+        {"date": at, "column": ["x"] * 4, "kind": ["numeric"] * 4, "value": [0.1, 0.2, 0.3, 0.4]},
+        schema_overrides={"date": hour},
+    )
+    newest = _newest_of_days(moved.lazy()).collect()
+    assert newest["date"].to_list() == [date(2024, 2, 28), date(2024, 2, 29)]
+    assert newest["value"].to_list() == [0.3, 0.4]

@@ -190,7 +190,7 @@ def evidence(
     }
     if product.has_report(last):
         html = report(product, reference_rows(store, models, product, version), current, last)
-        path = f"monitoring/drift-{last}.html"
+        path = f"monitoring/drift-{name_of(last).replace(':', '')}.html"
         models.open(product.name, version.run_id).log_text(path, html)
         address = models.link(product.name, version.run_id, path)
         found["heat_map"] = picture(drift_picture(rows), "drift")
