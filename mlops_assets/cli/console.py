@@ -107,4 +107,4 @@ def _span(partitions: tuple[str, ...]) -> str:
         return ""
     if len(partitions) == 1:
         return partitions[0]
-    return f"{partitions[0]} … {partitions[-1]} ({len(partitions)} days)"
+    return f"{partitions[0]} … {partitions[-1]} ({len(partitions)})"
