@@ -225,7 +225,9 @@ def test_rows_in_other_periods_from_a_file_to_one_that_follows(
     )  # fmt: skip
     declared = there / "mlops_assets" / "defs" / "visits" / "defs.yaml"
     quick = ", families: [hist_gradient_boosting]}"
-    declared.write_text(re.sub(r"(  training: .*)}", rf"\1{quick}", declared.read_text()))
+    text = re.sub(r"(  training: .*)}", rf"\1{quick}", declared.read_text())
+    # A retraining that a gate refuses would end the command with status 1.
+    declared.write_text(f'{text}  retraining: {{mode: "off"}}\n')
     ran("dg check defs", there)
     ran("mlops demo visits", there)
     asked = "select date, rows, labelled from visits.performance order by date"
