@@ -68,7 +68,7 @@ def test_a_walk_of_a_generated_table(
 ) -> None:
     there = copy_repository(tmp_path)
     table(label).write_csv(there / "table.csv")
-    ran(f"mlops new walked --from table.csv --label {label} --time starts_at"
+    ran(f"mlops new walked --licence CC0-1.0 --from table.csv --label {label} --time starts_at"
         " --keys station,starts_at --lead-hours 6", there)  # fmt: skip
     declared = there / "mlops_assets" / "defs" / "walked" / "defs.yaml"
     asked = "metric: poisson_deviance, " if label == "rides" else ""
