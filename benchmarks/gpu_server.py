@@ -31,6 +31,8 @@ from typing import Any
 
 import psutil
 
+from benchmarks.gpu import gpu
+from benchmarks.processes import cpu_seconds
 from mlops_assets.stores.bento_store import BentoError, BentoStore, RunningBento
 
 CONCURRENCY = (1, 16, 64)
@@ -77,8 +79,8 @@ def _asked(lake: Any, product: str, tag: str, bento: Path) -> dict[str, Any]:
 
     code = bento / "src/bentos/tabular"
     contract, model = Contract.read(code / "contract.json"), load_model(code / "model")
-    days = lake.partitions(f"{product}/feature_view")[-7:]
-    rows = lake.scan(f"{product}/feature_view").filter(_day_in(days)).collect().tail(BATCH)
+    view = f"{product}/feature_view"
+    rows = lake.scan(view, first=lake.partitions(view)[-7:][0]).collect().tail(BATCH)
     return {
         "tag": tag,
         "family": model.family,
@@ -86,12 +88,6 @@ def _asked(lake: Any, product: str, tag: str, bento: Path) -> dict[str, Any]:
         "requests": requests_of(lake, contract, rows),
         "expected": model.predict(rows).tolist(),
     }
-
-
-def _day_in(days: list[str]) -> Any:
-    import polars as pl
-
-    return pl.col("date").cast(pl.String).is_in(days)
 
 
 # --- measure ---------------------------------------------------------------------------------
@@ -213,13 +209,6 @@ def difference(one: list[Any], other: list[Any]) -> float:
     return float(np.abs(np.array(one) - np.array(other)).max())
 
 
-def gpu() -> str:
-    """The name of the GPU that torch finds; empty where there is none."""
-    import torch
-
-    return torch.cuda.get_device_name() if torch.cuda.is_available() else ""
-
-
 def gpu_mb() -> int:
     """Memory of the first GPU that is in use, by whichever process (MiB); 0 without one."""
     with suppress(OSError, subprocess.CalledProcessError):
@@ -244,10 +233,11 @@ def _load(
             "port": bento.port, "path": path, "bodies": file.name, "concurrency": concurrency,
             "requests": NO_LIMIT, "seconds": seconds, "first": 0,
         }  # fmt: skip
-        before = _cpu(bento)
+        server = psutil.Process(bento.pids[0])
+        before = cpu_seconds(server)
         command = [sys.executable, "-m", "benchmarks.load", json.dumps(asked)]
         done = subprocess.run(command, capture_output=True, text=True, check=True)
-        cpu = _cpu(bento) - before
+        cpu = cpu_seconds(server) - before
     found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
     if found["failed"] or not found["answered"]:
         raise RuntimeError(
@@ -259,12 +249,6 @@ def _load(
         "CPU µs": round(1e6 * cpu / found["answered"]),
         "requests/s": round(found["answered"] / found["seconds"], 1),
     }
-
-
-def _cpu(bento: RunningBento) -> float:
-    """Seconds of CPU of a server and all its processes so far."""
-    server = psutil.Process(bento.pids[0])
-    return sum(sum(p.cpu_times()[:2]) for p in (server, *server.children(recursive=True)))
 
 
 def _seconds(work: Any) -> float:

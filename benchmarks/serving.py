@@ -28,6 +28,7 @@ from typing import Any
 import psutil
 
 from benchmarks.measure import Case, Contender, Measured
+from benchmarks.processes import cpu_seconds, tree
 from benchmarks.served import place
 from mlops_assets.stores.bento_store import BentoStore
 
@@ -117,10 +118,10 @@ def _measured(server: Server, made: Path, requests: int) -> dict[int, Measured]:
         asked = max(20, int(requests * server.share))
         _load(server, made, port, 16, min(WARM, asked), 0)
         for turn, concurrency in enumerate(CONCURRENCY):
-            before = _cpu(process)
+            before = cpu_seconds(process)
             first = WARM + turn * asked if server.once else 0
             load = _load(server, made, port, concurrency, asked, first)
-            cpu = _cpu(process) - before
+            cpu = cpu_seconds(process) - before
             answered = load["answered"]
             scale = requests / max(answered, 1)
             found[concurrency] = Measured(
@@ -215,19 +216,8 @@ def _load(
     return found
 
 
-def _tree(process: psutil.Process) -> list[psutil.Process]:
-    with suppress(psutil.NoSuchProcess):
-        return [process, *process.children(recursive=True)]
-    return []
-
-
-def _cpu(process: psutil.Process) -> float:
-    """Seconds of CPU of the server and all its processes so far."""
-    return sum(sum(each.cpu_times()[:2]) for each in _tree(process))
-
-
 def _memory(process: psutil.Process) -> int:
-    return sum(each.memory_info().rss for each in _tree(process)) // 2**20
+    return sum(each.memory_info().rss for each in tree(process)) // 2**20
 
 
 def _on_core(process: psutil.Process, number: int) -> None:
@@ -237,11 +227,11 @@ def _on_core(process: psutil.Process, number: int) -> None:
 
 
 def _end(process: psutil.Process) -> None:
-    tree = _tree(process)
-    for each in tree:
+    ending = tree(process)
+    for each in ending:
         with suppress(psutil.NoSuchProcess):
             each.terminate()
-    _, alive = psutil.wait_procs(tree, timeout=5)
+    _, alive = psutil.wait_procs(ending, timeout=5)
     for each in alive:
         with suppress(psutil.NoSuchProcess):
             each.kill()

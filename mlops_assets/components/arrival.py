@@ -17,10 +17,10 @@ import dagster as dg
 from dagster._core.definitions.assets.graph.base_asset_graph import BaseAssetGraph
 from dagster._core.storage.partition_status_cache import AssetPartitionStatus
 
-from mlops_assets.components.periods import PERIODS_OF
+from mlops_assets.components.periods import periods_of_asset
 from mlops_assets.components.tables.publish import WITHHELD
 from mlops_assets.components.tables.table_asset import ARRIVES
-from mlops_assets.ml.periods import DAYS, name_of, named
+from mlops_assets.ml.periods import name_of, named
 
 KEPT_BACK = 31
 """Greatest number of days of a bounded source that `demo` leaves to come one by one."""
@@ -47,8 +47,7 @@ class Source:
 
     def ended_by(self, day: date) -> list[date]:
         """Those of them that have ended by a day."""
-        periods = PERIODS_OF.get(self.tables[0], DAYS) if self.tables else DAYS
-        return [p for p in self.days if periods.last_day(p) <= day]
+        return [p for p in self.days if periods_of_asset(self.tables[0]).last_day(p) <= day]
 
     def days_there(self) -> set[date]:
         """Days of which every table is published."""

@@ -18,7 +18,7 @@ Calendar = (
 )
 
 PERIODS_OF: dict[dg.AssetKey, Periods] = Registry()
-"""Each declared asset whose partitions are no days."""
+"""Each declared asset to what its partitions are; days, where it has none."""
 
 
 def periods_of(calendar: dg.PartitionsDefinition[str] | None) -> Periods:
@@ -68,25 +68,23 @@ def beginning(calendar: Calendar, first: date) -> Calendar:
 
 def declare(key: dg.AssetKey, calendar: dg.PartitionsDefinition[str] | None) -> None:
     """Remember which periods an asset's partitions are."""
-    if (periods := periods_of(calendar)) != DAYS:
-        PERIODS_OF[key] = periods
+    PERIODS_OF[key] = periods_of(calendar)
+
+
+def periods_of_asset(key: dg.AssetKey) -> Periods:
+    """Which periods an asset's partitions are; days where nothing is declared of it."""
+    return PERIODS_OF.get(key, DAYS)
 
 
 def partitions_around(
     reader: dg.AssetKey, read: dg.AssetKey, partition: str, first: int, last: int
 ) -> tuple[str, ...]:
     """Partitions of an input that touch those of its reader from `first` to `last` periods off."""
-    own, its = PERIODS_OF.get(reader, DAYS), PERIODS_OF.get(read, DAYS)
-    return _around(own, its, partition, first, last)
+    return _around(periods_of_asset(reader), periods_of_asset(read), partition, first, last)
 
 
 @lru_cache(maxsize=100_000)
 def _around(own: Periods, its: Periods, partition: str, first: int, last: int) -> tuple[str, ...]:
     period = named(partition)
-    begin = its.of(own.step(period, first))
-    until = own.step(period, last)
-    end = its.of(until) if own.every == "hour" else its.at_end(own.last_day(until))
-    found = [begin]
-    while found[-1] < end:
-        found.append(its.step(found[-1]))
-    return tuple(name_of(each) for each in found)
+    end = its.at_end(own.read_through(own.step(period, last)))
+    return tuple(name_of(each) for each in its.between(its.of(own.step(period, first)), end))

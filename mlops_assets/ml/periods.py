@@ -76,6 +76,14 @@ class Periods:
             return date(months // 12, months % 12 + 1, 1)
         return period + count * _LENGTH[self.every] * _DAY
 
+    def between(self, first: date, last: date) -> list[date]:
+        """The periods from one to another, both included."""
+        found = []
+        while first <= last:
+            found.append(first)
+            first = self.step(first)
+        return found
+
     def last_day(self, period: date) -> date:
         """The last day that a period has part in."""
         return day_of(period) if self.every == "hour" else self.step(period) - _DAY
@@ -95,8 +103,9 @@ class Periods:
         return self.step(self.of(day + _DAY), -1)
 
     def at_end(self, day: date) -> date:
-        """The period that a day ends in."""
-        return self.ended_by(day) if self.every == "hour" else self.of(day)
+        """The period that a day ends in, or that a moment in UTC lies in."""
+        is_moment = isinstance(day, datetime)
+        return self.ended_by(day) if self.every == "hour" and not is_moment else self.of(day)
 
     def reached(self, days: int) -> int:
         """How many periods beside one's own so many days to one side of it touch at most."""

@@ -312,8 +312,6 @@ def _bound(value: date | str, dtype: pl.DataType, *, is_last: bool = False) -> d
     if dtype == pl.Date:
         return day_of(period)
     hours = Periods("hour")
-    if isinstance(period, datetime):
-        return period
     return hours.at_end(period) if is_last else hours.of(period)
 
 

@@ -21,7 +21,7 @@ from mlops_assets.components import MLProduct
 from mlops_assets.components.loading import BROKEN, BrokenDeclaration, load_defs
 from mlops_assets.components.ml_product.problems import problems
 from mlops_assets.components.ml_product.reading import read
-from mlops_assets.components.tables.table_asset import DAYS_OF
+from mlops_assets.components.periods import PERIODS_OF, periods_of
 from mlops_assets.definitions import defs
 from mlops_assets.local import repository
 
@@ -78,7 +78,8 @@ def test_a_cut_off_is_a_period_and_what_is_read_makes_periods_up(tmp_path, monke
     good = replaced(weekly, ('"2013-07-31"', '"2013-07-28"'))
     assert found(good) == []
     calendar = dg.MonthlyPartitionsDefinition("2013-01-01", end_date="2014-01-01")
-    monkeypatch.setitem(DAYS_OF, "nyc_flights/weather_known", calendar)
+    key = dg.AssetKey(["nyc_flights", "weather_known"])
+    monkeypatch.setitem(PERIODS_OF, key, periods_of(calendar))
     [other] = found(good)
     assert "'nyc_flights/weather_known' comes in months, the spine in weeks" in other
 

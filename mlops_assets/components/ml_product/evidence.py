@@ -189,10 +189,7 @@ def _days(
     if DAY not in rows.collect_schema():
         return rows.collect()
     its, wanted = table_periods(table), set[date]()
-    if its == product.partitions:
-        wanted |= {its.step(day, -n) for day in days for n in range(its.reached(back) + 1)}
-        days = []
     for day in days:
-        length = (product.partitions.last_day(day) - day).days
-        wanted |= {its.of(day + timedelta(days=n)) for n in range(-back, length + 1)}
+        first = its.of(day - timedelta(days=back))
+        wanted |= {*its.between(first, its.at_end(product.partitions.read_through(day)))}
     return rows.filter(pl.col(DAY).is_in(sorted(wanted))).collect()

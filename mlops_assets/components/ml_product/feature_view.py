@@ -26,7 +26,7 @@ NAME = "feature_view"
 
 def compute(store: Lakehouse, product: Product, first: date, last: date) -> pl.DataFrame:
     """The feature view of the periods `first` to `last`: keys, prediction time, features."""
-    until = product.partitions.last_day(last)
+    until = product.partitions.read_through(last)
     spine = product.module.spine(store.scan(product.spine.table, first=first, last=last))
     rows = spine.with_columns(_as_text(product)).collect()
     reads = [

@@ -18,7 +18,7 @@ from mlops_assets.components.metadata import table
 from mlops_assets.components.ml_product.product import Product
 from mlops_assets.components.resources import LakehouseResource, OnlineStoreResource
 from mlops_assets.components.tables.table_asset import table_periods
-from mlops_assets.ml.periods import named
+from mlops_assets.ml.periods import Periods, named
 from mlops_assets.stores.lakehouse import Commit, Lakehouse
 from mlops_assets.stores.online_features import Spine
 from mlops_assets.stores.online_snapshot import snapshot_of
@@ -71,13 +71,14 @@ def newest_days(store: Lakehouse, product: Product) -> dict[str, Table]:
         first,
         lead=product.lead,
         zone=product.days.timezone,
-        periods={table: table_periods(table) for table in read_online(product)},
+        periods=read_online(product),
     )
 
 
-def read_online(product: Product) -> list[str]:
-    """The tables that are looked up online."""
-    return [product.spine.table, *product.features.tables]
+def read_online(product: Product) -> dict[str, Periods]:
+    """The tables that are looked up online, to the periods that they come in."""
+    tables = [product.spine.table, *product.features.tables]
+    return {table: table_periods(table) for table in tables}
 
 
 def online_spine(product: Product) -> Spine | None:

@@ -51,6 +51,11 @@ _BASELINES = {"regression": ("linear_regression",)}
 """Baselines of a task where none is declared; logistic_regression of the others."""
 
 
+def _is_code(setting: Any) -> bool:
+    """A target too: what it computes is said by its class."""
+    return callable(setting) or isinstance(setting, Target)
+
+
 def _or(declared: float | None, usual: float) -> float:
     return usual if declared is None else declared
 
@@ -236,15 +241,8 @@ class Product:
 
     def code_version(self, function: Any, *settings: Any) -> str:
         """Version of a stage: its function, and the parts of the declaration that it reads."""
-        # A target is followed as code: what it computes is said by its class.
-        code: list[Any] = []
-        said: list[str] = []
-        for setting in settings:
-            if callable(setting) or isinstance(setting, Target):
-                code.append(setting)
-            else:
-                said.append(repr(setting))
-        return _version((function, *code), tuple(said))
+        code = [s for s in settings if _is_code(s)]
+        return _version((function, *code), tuple(repr(s) for s in settings if not _is_code(s)))
 
     def asset(
         self,

@@ -56,11 +56,9 @@ def first_scored(store: Lakehouse, product: Product) -> pl.DataFrame:
         return pl.DataFrame(schema={DAY: pl.Date, "model_version": pl.Int64})
     rows = store.scan(product.table(scoring.NAME)).filter(pl.col("revision") == 1)
     first = rows.group_by(DAY).agg(pl.col("model_version").first()).sort(DAY)
-    if product.partitions.every == "hour":
-        # A day is the champion's that scored its first hour.
-        day = pl.col(DAY).cast(pl.Date)
-        first = first.group_by(day, maintain_order=True).agg(pl.col("model_version").first())
-    return first.collect()
+    # Of hours, a day is the champion's that scored its first one.
+    day = pl.col(DAY).cast(pl.Date)
+    return first.group_by(day, maintain_order=True).agg(pl.col("model_version").first()).collect()
 
 
 def serving(scored: pl.DataFrame, through: date, periods: Periods = DAYS) -> Serving | None:

@@ -21,7 +21,6 @@ from mlops_assets.components.ml_product.declaration import Serving
 from mlops_assets.components.ml_product.online_features import read_online
 from mlops_assets.components.ml_product.product import Product
 from mlops_assets.components.ml_product.training_set import DAY
-from mlops_assets.components.tables.table_asset import table_periods
 from mlops_assets.ml.cost_gates import fast_enough, small_enough
 from mlops_assets.ml.families import load_model
 from mlops_assets.ml.gates import GateOutcome
@@ -138,7 +137,7 @@ def _prepare(
         product.partitions.last_day(last),
         lead=product.lead,
         zone=product.days.timezone,
-        periods={table: table_periods(table) for table in read_online(product)},
+        periods=read_online(product),
     )
     uri = f"lmdb://{scratch / 'online'}"
     open_store(uri).publish(product.name, tables, datetime.now(UTC))

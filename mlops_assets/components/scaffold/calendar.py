@@ -72,10 +72,7 @@ def calendar(table: Table, wanted: Wanted, known_after_days: int) -> Calendar:
 def whole(table: Table, periods: Periods) -> list[date]:
     """The periods all of whose days lie between the first and the last of a table."""
     first, last = periods.of(table.first), periods.ended_by(table.last)
-    found = [first if first == table.first else periods.step(first)]
-    while found[-1] < last:
-        found.append(periods.step(found[-1]))
-    return found if found[-1] <= last else []
+    return periods.between(first if first == table.first else periods.step(first), last)
 
 
 def _of_periods(table: Table, periods: Periods) -> Calendar:

@@ -29,6 +29,7 @@ from mlops_assets.components.tables.table_asset import (
     asset_options,
     days_of,
     domain_of,
+    table_periods,
 )
 from mlops_assets.stores.source_files import SourceError
 
@@ -97,10 +98,11 @@ def raw_table(
 def _require_one_clock(name: str, days: Calendar | None) -> None:
     """The raw tables of a domain come in together, so they come in the same periods."""
     domain = name.split("/")[0]
-    for other, its in DAYS_OF.items():
+    for other in DAYS_OF:
         together = days and other != name and other.split("/")[0] == domain
-        if together and TABLES[other].arrives and periods_of(its) != (own := periods_of(days)):
+        own, its = periods_of(days), table_periods(other)
+        if together and TABLES[other].arrives and its != own:
             raise ValueError(
-                f"{name} comes in {own}, {other} in {periods_of(its)}: raw tables of a domain have"
+                f"{name} comes in {own}, {other} in {its}: raw tables of a domain have"
                 " one clock; declare one of them in a folder of its own"
             )

@@ -10,7 +10,7 @@ from typing import Any
 import dagster as dg
 
 from mlops_assets.components.code_version import Registry
-from mlops_assets.components.periods import Calendar, declare, periods_of
+from mlops_assets.components.periods import Calendar, declare, periods_of_asset
 from mlops_assets.components.tables.examine import Table
 from mlops_assets.components.tables.quality import CHECKS
 from mlops_assets.ml.periods import Periods, named
@@ -54,7 +54,7 @@ def table_of(asset: dg.AssetsDefinition) -> Table:
 
 def table_periods(name: str) -> Periods:
     """Which periods a table's partitions are; days where nothing is declared of it."""
-    return periods_of(DAYS_OF.get(name))
+    return periods_of_asset(dg.AssetKey(name.split("/")))
 
 
 def domain_of(function: Callable[..., Any]) -> str:
