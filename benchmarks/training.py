@@ -45,7 +45,7 @@ def ours(folder: str, name: str, quick: bool) -> Work:
     declared = replace(declared, training=declared.training.model_copy(update={"baseline": name}))
     rows = lake(folder).scan("flight_delays/training_set").collect()
     return Work(
-        lambda: training.fit(declared, name, rows), lambda f: f"{f.validation.log_loss:.6f}"
+        lambda: training.fit(declared, name, rows), lambda f: f"{f.validation['log_loss']:.6f}"
     )
 
 
