@@ -94,10 +94,12 @@ def answer(flight: Flight) -> Answer:
     version = int(CONTRACT.model_version)
     LOG.append(
         Record(
-            made, received_at, CONTRACT.product, given, key, day.toordinal() - EPOCH_DAY,
-            microseconds(as_of), features, missing, looked.stale, probability, decision,
-            CONTRACT.threshold, version, "", looked.generation, HASH, "answer", "champion",
-            (time.perf_counter_ns() - begun) // 1000,
+            prediction_id=made, received_at=received_at, product=CONTRACT.product, request=given,
+            key=key, date=day.toordinal() - EPOCH_DAY, as_of=microseconds(as_of),
+            features=features, missing=missing, stale=looked.stale, probability=probability,
+            decision=decision, threshold=CONTRACT.threshold, model_version=version, digest="",
+            generation=looked.generation, contract_hash=HASH, role="answer", arm="champion",
+            duration_us=(time.perf_counter_ns() - begun) // 1000,
         )
     )  # fmt: skip
     return Answer(made, probability, decision, CONTRACT.threshold, version, as_of, missing,
